@@ -1,0 +1,97 @@
+"""Shapes and networks that several tests use."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+
+@pytest.fixture
+def small_network():
+    """Convolutions, batch norm, an in-place ReLU and a linear layer; input (N, 3, H, W)."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 8, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    )
+    with torch.no_grad():
+        network[1].running_mean.uniform_(-0.2, 0.2)
+        network[1].running_var.uniform_(0.5, 1.5)
+    return network
+
+
+def block(shape, *boxes):
+    """A boolean volume in which the given boxes (tuples of slices) are set."""
+    volume = np.zeros(shape, dtype=bool)
+    for box in boxes:
+        volume[box] = True
+    return volume
+
+
+def ring(shape, axis, fixed, rows, columns):
+    """A closed square loop of points, one thick, at position `fixed` of an axis."""
+    volume = np.zeros(shape, dtype=bool)
+    plane = np.moveaxis(volume, axis, 0)[fixed]
+    (top, bottom), (left, right) = rows, columns
+    plane[top : bottom + 1, [left, right]] = True
+    plane[[top, bottom], left : right + 1] = True
+    return volume
+
+
+def shells(count):
+    """Nested hollow boxes, none touching the next."""
+    size = 4 * count - 1
+    volume = np.zeros((size,) * 3, dtype=bool)
+    for k in range(count):
+        outer = slice(2 * k, size - 2 * k)
+        inner = slice(2 * k + 1, size - 2 * k - 1)
+        volume[outer, outer, outer] = True
+        volume[inner, inner, inner] = False
+    return volume
+
+
+def menger(level):
+    """A Menger sponge of 3**level points a side."""
+    points = np.indices((3**level,) * 3)
+    kept = np.ones((3**level,) * 3, dtype=bool)
+    for power in range(level):
+        middle = (points // 3**power) % 3 == 1
+        kept &= middle.sum(axis=0) < 2
+    return kept
+
+
+def hollow_torus():
+    """The surface of a square torus, one thick."""
+    volume = np.ones((3, 9, 9), dtype=bool)
+    volume[:, 3:6, 3:6] = False  # the hole through it
+    volume[1, 1, 1:8] = volume[1, 7, 1:8] = False  # the tube inside it
+    volume[1, 1:8, 1] = volume[1, 1:8, 7] = False
+    return volume
+
+
+SHAPES = {
+    "point": (np.ones((1, 1, 1), dtype=bool), (1, 0, 0)),
+    "ball": (np.ones((4, 5, 6), dtype=bool), (1, 0, 0)),
+    "nothing": (np.zeros((4, 5, 6), dtype=bool), (0, 0, 0)),
+    "two points across an edge": (block((1, 2, 2), (0, 0, 0), (0, 1, 1)), (2, 0, 0)),
+    "square loop": (ring((1, 5, 5), 0, 0, (0, 4), (0, 4)), (1, 1, 0)),
+    "solid torus": (
+        block((2, 7, 7), np.s_[:, 0:7, 0:7]) & ~block((2, 7, 7), np.s_[:, 3, 3]),
+        (1, 1, 0),
+    ),
+    "linked rings": (
+        ring((7, 7, 9), 0, 3, (1, 5), (0, 4)) | ring((7, 7, 9), 1, 3, (1, 5), (2, 7)),
+        (2, 2, 0),
+    ),
+    "hollow box": (shells(1), (1, 0, 1)),
+    "nested hollow boxes": (shells(3), (3, 0, 3)),
+    "hollow torus": (hollow_torus(), (1, 2, 1)),
+    "Menger sponge, level 1": (menger(1), (1, 5, 0)),
+    "Menger sponge, level 2": (menger(2), (1, 81, 0)),
+}

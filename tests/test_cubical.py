@@ -1,0 +1,262 @@
+"""The engine against GUDHI, against shapes known by hand, and against its own identities."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHAPES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from topo_utils import betti_from_persistence, betti_numbers, persistence
+
+#: Few distinct values, so that ties are the rule; infinities among them.
+levels = st.sampled_from([-np.inf, -1.5, -1.0, 0.0, 0.25, 1.0, np.inf])
+volumes = hnp.arrays(
+    st.sampled_from([np.float64, np.float32]),
+    hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=7),
+    elements=levels,
+)
+FINITE = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0]
+
+
+@settings(max_examples=600, deadline=None)
+@given(volumes)
+def test_equals_gudhi_on_random_volumes_with_ties(volume):
+    expected = betti_from_persistence(persistence(volume), FINITE)
+    np.testing.assert_array_equal(betti_numbers(volume, FINITE), expected)
+
+
+@pytest.mark.parametrize(
+    "width", [1, 6, 7, 46, 47, 48, 62, 63, 64, 65, 66, 126, 127, 128, 130, 200]
+)
+@pytest.mark.parametrize("other", [(1, 1), (2, 3), (5, 4)])
+@pytest.mark.parametrize("density", [0.2, 0.5, 0.8])
+def test_equals_gudhi_where_rows_cross_machine_words(width, other, density):
+    rng = np.random.default_rng(width)
+    volume = (rng.random((*other, width)) > density).astype(np.float32)
+    for axes in itertools.permutations(range(3)):
+        turned = volume.transpose(axes)
+        expected = betti_from_persistence(persistence(turned), 0.0)
+        np.testing.assert_array_equal(betti_numbers(turned, 0.0), expected)
+
+
+@pytest.mark.parametrize("shape", [(64, 28, 28), (9, 70, 66), (200, 7, 7), (3, 64, 64)])
+def test_equals_gudhi_on_volumes_of_a_networks_size(shape):
+    volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    volume += np.roll(volume, 1, axis=2) + np.roll(volume, 1, axis=1)  # neighbours look alike
+    etas = [-2.0, -0.3, 0.0, 0.7, 2.5]
+    expected = betti_from_persistence(persistence(volume), etas)
+    np.testing.assert_array_equal(betti_numbers(volume, etas), expected)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_known_shapes(name):
+    shape, expected = SHAPES[name]
+    assert tuple(betti_numbers(~shape, 0)) == expected
+    assert tuple(betti_from_persistence(persistence(~shape), 0)) == expected
+
+
+@given(volumes, st.permutations([0, 1, 2]), st.sampled_from([0.0, -1.0, 1.0]))
+@settings(deadline=None)
+def test_axes_may_be_permuted_and_flipped(volume, axes, eta):
+    volume = volume.reshape((1,) * (3 - volume.ndim) + volume.shape)
+    expected = betti_numbers(volume, eta)
+    np.testing.assert_array_equal(betti_numbers(volume.transpose(axes), eta), expected)
+    np.testing.assert_array_equal(betti_numbers(volume[::-1, :, ::-1], eta), expected)
+
+
+@given(volumes, st.sampled_from(FINITE))
+@settings(deadline=None)
+def test_an_increasing_map_of_values_and_threshold_changes_nothing(volume, eta):
+    expected = betti_numbers(volume, eta)
+    np.testing.assert_array_equal(
+        betti_numbers(np.arctan(volume.astype(float)), np.arctan(eta)), expected
+    )
+    if eta >= 0:  # ReLU is one, as far as thresholds >= 0 can tell
+        np.testing.assert_array_equal(betti_numbers(np.maximum(volume, 0), eta), expected)
+
+
+@given(volumes)
+@settings(deadline=None)
+def test_euler_characteristic_is_the_alternating_count_of_cells(volume):
+    inside = volume <= 0
+    cells = 0
+    for kind in itertools.product([0, 1], repeat=inside.ndim):
+        cell = inside
+        for axis, extended in enumerate(kind):
+            if extended:
+                length = cell.shape[axis]
+                first = np.take(cell, range(length - 1), axis)
+                cell = first & np.take(cell, range(1, length), axis)
+        cells += (-1) ** sum(kind) * int(cell.sum())
+    beta0, beta1, beta2 = betti_numbers(volume, 0)
+    assert beta0 - beta1 + beta2 == cells
+
+
+def test_thresholds_in_any_order_with_repeats_and_of_any_kind():
+    volume = np.random.default_rng(0).normal(size=(4, 5, 6))
+    etas = [0.5, -1.0, 0.5, np.inf, -np.inf, 0]
+    result = betti_numbers(volume, etas)
+    assert result.shape == (6, 3)
+    assert result.dtype == np.int64
+    for row, eta in zip(result, etas, strict=True):
+        np.testing.assert_array_equal(row, betti_numbers(volume, eta))
+    np.testing.assert_array_equal(result[3], [1, 0, 0])
+    np.testing.assert_array_equal(result[4], [0, 0, 0])
+    for same in (tuple(etas), np.array(etas), torch.tensor(etas, dtype=torch.float64), iter(etas)):
+        np.testing.assert_array_equal(betti_numbers(volume, same), result)
+    for same in (np.float32(0.5), np.array(0.5), torch.tensor(0.5)):
+        np.testing.assert_array_equal(betti_numbers(volume, same), result[0])
+    assert betti_numbers(volume, 0).shape == (3,)
+    assert betti_numbers(volume, []).shape == (0, 3)
+
+
+INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
+
+
+@pytest.mark.parametrize(
+    "dtype", [bool, *INTEGERS, np.float16, np.float32, np.float64, ">f4", ">i2"]
+)
+def test_every_dtype_of_numpy(dtype):
+    values = np.random.default_rng(0).integers(0, 2, size=(5, 6, 7))
+    expected = betti_numbers(values.astype(np.float64), [0, 0.5, 1])
+    volume = values.astype(dtype)
+    before = volume.copy()
+    np.testing.assert_array_equal(betti_numbers(volume, [0, 0.5, 1]), expected)
+    np.testing.assert_array_equal(volume, before)
+
+
+TORCH = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+TORCH += [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("dtype", TORCH, ids=str)
+def test_every_dtype_of_torch(dtype):
+    values = np.random.default_rng(0).integers(0, 2, size=(5, 6, 7))
+    expected = betti_numbers(values, [0, 0.5, 1])
+    volume = torch.from_numpy(values).to(dtype)
+    before = volume.clone()
+    np.testing.assert_array_equal(betti_numbers(volume, [0, 0.5, 1]), expected)
+    assert torch.equal(volume, before)
+    if dtype.is_floating_point:
+        np.testing.assert_array_equal(betti_numbers(volume.requires_grad_(), [0, 0.5, 1]), expected)
+
+
+def test_any_strides_and_read_only_memory():
+    base = np.random.default_rng(0).normal(size=(9, 10, 11)).astype(np.float32)
+    view = base[::2, ::-3, 1::2]
+    expected = betti_numbers(view.copy(), 0.1)
+    np.testing.assert_array_equal(betti_numbers(view, 0.1), expected)
+    np.testing.assert_array_equal(betti_numbers(np.asfortranarray(view), 0.1), expected)
+    frozen = view.copy()
+    frozen.setflags(write=False)
+    np.testing.assert_array_equal(betti_numbers(frozen, 0.1), expected)
+    np.testing.assert_array_equal(
+        betti_numbers(torch.from_numpy(base)[::2].transpose(0, 2), 0.1),
+        betti_numbers(base[::2], 0.1),
+    )
+    broadcast = np.broadcast_to(np.float32(1), (3, 4, 5))  # strides of zero
+    np.testing.assert_array_equal(betti_numbers(broadcast, 1), [1, 0, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_values_are_compared_in_float64(dtype):
+    value = dtype(0.1)
+    inside = int(float(value) <= 0.1)
+    np.testing.assert_array_equal(betti_numbers(np.full((2, 2), value), 0.1), [inside, 0, 0])
+    above = np.nextafter(float(value), np.inf)
+    np.testing.assert_array_equal(betti_numbers(np.full((2, 2), value), above), [1, 0, 0])
+    below = np.nextafter(float(value), -np.inf)
+    np.testing.assert_array_equal(betti_numbers(np.full((2, 2), value), below), [0, 0, 0])
+
+
+@given(
+    hnp.arrays(np.float32, 5, elements=st.floats(width=32, allow_nan=False)),
+    st.floats(allow_nan=False),
+)
+@settings(deadline=None)
+def test_float32_against_any_float64_threshold(values, eta):
+    for value in values:
+        assert betti_numbers(values[values == value][:1], eta)[0] == int(float(value) <= eta)
+
+
+def test_bfloat16_and_large_integers_are_promoted_to_float64():
+    value = torch.tensor([0.1], dtype=torch.bfloat16)
+    assert float(value) > 0.1
+    np.testing.assert_array_equal(betti_numbers(value, 0.1), [0, 0, 0])
+    np.testing.assert_array_equal(betti_numbers(np.array([2**53 + 1]), 2.0**53), [1, 0, 0])
+    np.testing.assert_array_equal(betti_numbers(np.array([np.float32(3e38)]), 1e300), [1, 0, 0])
+    np.testing.assert_array_equal(betti_numbers(np.array([np.float32(np.inf)]), 1e300), [0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("volume", "error", "message"),
+    [
+        (np.array([[0.0, np.nan]]), ValueError, "contains NaN"),
+        (torch.tensor([float("nan")], dtype=torch.bfloat16), ValueError, "contains NaN"),
+        (np.zeros((2, 2), dtype=complex), TypeError, "complex128"),
+        (torch.zeros(2, 2, dtype=torch.complex64), TypeError, "complex64"),
+        (np.array(1.0), ValueError, "0 axes"),
+        (torch.tensor(1.0), ValueError, "0 axes"),
+        (3.0, ValueError, "0 axes"),
+        (np.zeros((2, 2, 2, 2)), ValueError, "4 axes"),
+        (np.zeros((2, 0, 2)), ValueError, "empty axis"),
+        (torch.zeros(0), ValueError, "empty axis"),
+        (np.array(["a", "b"]), TypeError, "dtype <U1"),
+        (np.array([None, 1]), TypeError, "dtype object"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), TypeError, "datetime64"),
+        ([[1, 2], [3]], ValueError, "no array"),
+        (None, TypeError, "dtype object"),
+        (np.ma.masked_array([1.0, 2.0], mask=[True, False]), TypeError, "masked"),
+        (torch.zeros(2, 2).to_sparse(), TypeError, "sparse"),
+        (torch.zeros(2, 2, device="meta"), TypeError, "meta"),
+    ],
+)
+@pytest.mark.parametrize("function", [lambda v: betti_numbers(v, 0), persistence])
+def test_volumes_that_are_refused(function, volume, error, message):
+    with pytest.raises(error, match=message) as caught:
+        function(volume)
+    assert "accepted: a numpy array or torch tensor" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "error", "message"),
+    [
+        (np.nan, ValueError, "NaN"),
+        ([0, float("nan")], ValueError, "NaN"),
+        (torch.tensor([float("nan")]), ValueError, "NaN"),
+        ("0", TypeError, "'0' is no real number"),
+        (["0"], TypeError, "'0' is no real number"),
+        (None, TypeError, "None is no real number"),
+        ([0, None], TypeError, "None is no real number"),
+        (1j, TypeError, "1j is no real number"),
+        ([[0, 1]], TypeError, "flat sequence"),
+        (np.zeros((2, 2)), TypeError, "flat sequence"),
+        (object(), TypeError, "is no real number"),
+        (10**400, ValueError, "beyond float64"),
+    ],
+)
+def test_thresholds_that_are_refused(thresholds, error, message):
+    with pytest.raises(error, match=message) as caught:
+        betti_numbers(np.zeros((2, 2)), thresholds)
+    assert "accepted: one real number or a flat sequence" in str(caught.value)
+
+
+def test_persistence_of_both_constructions():
+    diagonal = np.array([[0.0, 1.0], [1.0, 0.0]])
+    components, *_ = persistence(diagonal, "V")  # two points, joined by an edge path at 1
+    np.testing.assert_array_equal(components, [[0, 1], [0, np.inf]])
+    components, *_ = persistence(diagonal, "T")  # two squares that share a corner
+    np.testing.assert_array_equal(components, [[0, np.inf]])
+    with pytest.raises(ValueError, match="unknown construction 'X'; accepted: 'V' and 'T'"):
+        persistence(diagonal, "X")
+
+
+def test_a_bar_counts_from_its_birth_until_before_its_death():
+    diagrams = [np.array([[0.0, 1.0]]), np.empty((0, 2)), np.empty((0, 2))]
+    np.testing.assert_array_equal(
+        betti_from_persistence(diagrams, [-1, 0, 0.5, 1])[:, 0], [0, 1, 1, 0]
+    )

@@ -1,0 +1,142 @@
+"""Topological complexity, and how it changes with depth."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+__all__ = ["Decay", "decay", "relative_depth", "topological_complexity"]
+
+
+def topological_complexity(profile):
+    """Omega = beta0 + beta1 + beta2 (Suresh et al., arXiv 2311.04592).
+
+    Parameters
+    ----------
+    profile : xarray.DataArray with a dimension "degree", or array-like with it as the last axis
+        Betti numbers, as `topo_utils.embedding_profile` or `betti_numbers` return them.
+
+    Returns
+    -------
+    xarray.DataArray named "omega", or numpy.ndarray
+        The same without that dimension; integers stay integers. The paper's curve is its mean
+        over images.
+
+    Raises
+    ------
+    ValueError
+        No dimension "degree", or not three degrees.
+    """
+    if isinstance(profile, xr.DataArray):
+        if profile.sizes.get("degree") != 3:
+            raise ValueError(f"profile has dimensions {dict(profile.sizes)}; needed: degree = 3")
+        return profile.sum("degree", keep_attrs=True).rename("omega")
+    values = np.asarray(profile)
+    if values.ndim == 0 or values.shape[-1] != 3:
+        raise ValueError(f"profile has shape {values.shape}; needed: (..., 3), one per degree")
+    return values.sum(axis=-1)
+
+
+def relative_depth(n_blocks):
+    """Depth of each block: first block 0, last block 1; shape (n_blocks,).
+
+    Raises
+    ------
+    ValueError
+        Fewer than two blocks.
+    """
+    if n_blocks < 2:
+        raise ValueError(f"{n_blocks} block has no relative depth; at least two are needed")
+    return np.linspace(0.0, 1.0, n_blocks)
+
+
+class Decay(NamedTuple):
+    """How a complexity curve falls; `decay` makes it.
+
+    Attributes
+    ----------
+    slope : float
+        Of log(1 + mean Omega) on relative depth: exp(slope) is the factor from first to last
+        block along the fitted line; negative when complexity falls.
+    low, high : float
+        Percentile interval of the slope, by a bootstrap over images.
+    minimum_depth : float
+        Relative depth, 0 to 1, of the lowest point of the mean curve (the first of them).
+    minimum : float
+        Mean Omega there, in counts.
+    first, last : float
+        Mean Omega at the first and at the last block.
+    """
+
+    slope: float
+    low: float
+    high: float
+    minimum_depth: float
+    minimum: float
+    first: float
+    last: float
+
+
+def decay(omega, *, n_bootstrap=2000, confidence=0.95, seed=0):
+    """Rate of decay of topological complexity along the depth of a network.
+
+    The slope of log(1 + mean Omega over images) on relative depth, by least squares, with a
+    percentile bootstrap over images; beside it the minimum, since many curves are not monotone.
+
+    Parameters
+    ----------
+    omega : xarray.DataArray, dims image and block, or array-like, shape (N, L)
+        Omega of N >= 2 images at L >= 2 blocks, for one threshold.
+    n_bootstrap : int
+        Number of resamples.
+    confidence : float
+        Of the interval, between 0 and 1.
+    seed : int
+        Of the resamples.
+
+    Returns
+    -------
+    Decay
+
+    Raises
+    ------
+    ValueError
+        Another shape, fewer than two images or blocks, NaN or negative values.
+    """
+    if isinstance(omega, xr.DataArray):
+        if set(omega.dims) != {"image", "block"}:
+            raise ValueError(
+                f"omega has dimensions {omega.dims}; needed: image and block (choose one threshold "
+                "with .sel, and sum over degrees with topological_complexity)"
+            )
+        omega = omega.transpose("image", "block").values
+    omega = np.asarray(omega, dtype=np.float64)
+    if omega.ndim != 2:
+        raise ValueError(f"omega has shape {omega.shape}; needed: (images, blocks)")
+    n_images, n_blocks = omega.shape
+    depth = relative_depth(n_blocks)
+    if n_images < 2:
+        raise ValueError(f"an interval over images needs at least 2 of them, not {n_images}")
+    if np.isnan(omega).any() or (omega < 0).any():
+        raise ValueError("omega contains NaN or negative values; counts are accepted")
+
+    centred = depth - depth.mean()
+    weights = centred / (centred @ centred)  # slope of y is weights @ y
+
+    draws = np.random.default_rng(seed).integers(n_images, size=(n_bootstrap, n_images))
+    resampled = np.stack([omega[draw].mean(axis=0) for draw in draws])
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.log1p(resampled) @ weights, [tail, 100 - tail])
+    mean = omega.mean(axis=0)
+    lowest = int(mean.argmin())
+    return Decay(
+        slope=float(np.log1p(mean) @ weights),
+        low=float(low),
+        high=float(high),
+        minimum_depth=float(depth[lowest]),
+        minimum=float(mean[lowest]),
+        first=float(mean[0]),
+        last=float(mean[-1]),
+    )

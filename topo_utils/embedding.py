@@ -1,0 +1,267 @@
+"""From a network and images to the Betti numbers of every block's output."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+from tqdm import tqdm
+
+from topo_utils.cubical import betti_numbers
+from topo_utils.datasets import open_images
+from topo_utils.models import load_model, model_blocks
+
+__all__ = ["embedding_profile"]
+
+
+def embedding_profile(
+    model,
+    images,
+    *,
+    thresholds,
+    blocks=None,
+    image_size=224,
+    n_images=None,
+    batch_size=8,
+    device="auto",
+    batch_norm="eval",
+    weights="pretrained",
+    seed=0,
+    progress=True,
+):
+    """Betti numbers of the sublevel sets of every block's output, image by image.
+
+    Parameters
+    ----------
+    model : str or torch.nn.Module
+        A name of `topo_utils.model_names()`, or a network of your own. A module is left as it was
+        found: mode, device, buffers, hooks.
+    images : str or torch.Tensor, shape (N, 3, H, W)
+        A name for `topo_utils.open_images`, or normalised images, used as they are at their own
+        size (`image_size` does not apply).
+    thresholds : float or sequence of float, shape (T,)
+        Values of eta, in units of the activations.
+    blocks : sequence of str, optional
+        Names of modules as in ``model.named_modules()``, by default `topo_utils.model_blocks`.
+        Each must run once per forward pass and give (N, C, H, W), or (N, C), which is read as
+        C x 1 x 1. The name "input" stands for the normalised image itself.
+    image_size : int
+        Height and width in pixels to which images of a data set are resized.
+    n_images : int, optional
+        How many: of a data set drawn by `seed`, of a tensor the first ones. By default all.
+    batch_size : int
+        Images per forward pass on an accelerator. On the CPU every image passes alone: kernels
+        sum in another order in another batch, which would change an integer now and then, and
+        there is little to gain. So there the result is the same for any value.
+    device : str or torch.device
+        "auto" takes CUDA or MPS where there is one, else the CPU.
+    batch_norm : {"eval", "per_image"}
+        Batch norm with its running statistics, or with those of the single image (as a network
+        left in training mode and fed one image at a time would); running statistics never change.
+    weights : {"pretrained", "random"}
+        Of a network given by name.
+    seed : int
+        Of random weights and of the draw of images.
+    progress : bool
+        Whether to show a progress bar (on stderr).
+
+    Returns
+    -------
+    xarray.DataArray of int64, dims ("image", "block", "threshold", "degree")
+        beta0, beta1, beta2 along "degree". Coordinates: the image's index in its data set and its
+        label where it has one, block names, thresholds. Attributes (strings, so that any file
+        format takes them): model, weights, dataset, image_size, batch_norm, device, seed and
+        versions (JSON).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Unknown names; a block that is missing, does not run, runs twice or gives something other
+        than (N, C, H, W) or (N, C); images that are no finite floats; NaN or infinite activations,
+        naming the block; too many images asked for.
+    ConnectionError
+        Weights or data that cannot be downloaded.
+
+    See Also
+    --------
+    topo_utils.topological_complexity : the sum over degrees, Omega.
+
+    References
+    ----------
+    Suresh et al., arXiv 2311.04592.
+    """
+    if batch_norm not in ("eval", "per_image"):
+        raise ValueError(f"unknown batch_norm {batch_norm!r}; accepted: 'eval' and 'per_image'")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; accepted: a whole number from 1")
+    etas = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    if etas.ndim != 1 or etas.size == 0 or np.isnan(etas).any():
+        raise ValueError(f"thresholds are {thresholds!r}; accepted: one number or several, no NaN")
+    attributes = {"dataset": images if isinstance(images, str) else "tensor", "seed": str(seed)}
+    if isinstance(model, str):
+        attributes["model"] = model
+        model = load_model(model, weights=weights, seed=seed)
+    else:
+        attributes["model"] = type(model).__name__
+    attributes["weights"] = getattr(model, "weights_name", "as given")
+    images, labels, indices = _open(images, image_size, n_images, seed)
+    device = _choose(device)
+    height, width = images[0][0].shape[-2:]
+    attributes |= {
+        "image_size": f"{height}x{width}",
+        "batch_norm": batch_norm,
+        "device": str(device),
+        "versions": json.dumps(
+            {package: version(package) for package in ("topo_utils", "torch", "numpy", "numba")}
+        ),
+    }
+
+    blocks = model_blocks(model) if blocks is None else list(blocks)
+    modules = dict(model.named_modules())
+    missing = [name for name in blocks if name not in modules and name != "input"]
+    if missing or not blocks or len(set(blocks)) < len(blocks):
+        wrong = f"no such block: {', '.join(map(str, missing))}" if missing else f"blocks: {blocks}"
+        raise ValueError(
+            f"{wrong}; accepted: 'input' and names in model.named_modules(), each once, such as "
+            f"{', '.join(model_blocks(model)[:12])}"
+        )
+
+    result = np.zeros((len(images), len(blocks), len(etas), 3), dtype=np.int64)
+    # Batch statistics of one image, and integers that do not depend on the batch: see above.
+    step = 1 if device.type == "cpu" or batch_norm == "per_image" else batch_size
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    with ExitStack() as stack:
+        # Two of them: one reduces while the network goes on to the next block.
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
+        bar = stack.enter_context(
+            tqdm(total=len(images), desc=attributes["model"], unit="image", disable=not progress)
+        )
+        stack.enter_context(_measuring(model, device, batch_norm))
+        stack.enter_context(torch.inference_mode())
+        pending = {}
+
+        def reduce(name, output):
+            """Betti numbers of a batch of outputs (N, C, H, W): (N, T, 3)."""
+            if not torch.isfinite(output).all():
+                raise ValueError(f"NaN or infinite activations in block {name!r}")
+            return np.stack([betti_numbers(volume, etas) for volume in output])
+
+        def record(name, output):
+            if name in pending:
+                raise ValueError(
+                    f"block {name!r} runs more than once in a forward pass; name a module that "
+                    "runs once"
+                )
+            # A copy: in-place layers after this block may overwrite what it gave.
+            pending[name] = pool.submit(
+                reduce, name, _as_volumes(name, output).to("cpu", copy=True)
+            )
+
+        for name in blocks:
+            if name != "input":
+                hook = modules[name].register_forward_hook(
+                    lambda module, inputs, output, name=name: record(name, output)
+                )
+                stack.callback(hook.remove)
+        for start in range(0, len(images), step):
+            batch = torch.stack(
+                [images[i][0] for i in range(start, min(start + step, len(images)))]
+            )
+            if not torch.isfinite(batch).all():
+                raise ValueError("images contain NaN or infinite values")
+            batch = batch.to(device, dtype)
+            if "input" in blocks:
+                record("input", batch)
+            try:
+                model(batch)
+            except (RuntimeError, ValueError, IndexError) as error:
+                error.add_note(
+                    f"while {attributes['model']} ran on images of {height} x {width} pixels with "
+                    f"batch_norm={batch_norm!r}: images may be too small for it (per-image "
+                    "statistics need more than one value a channel)"
+                )
+                raise
+            for b, name in enumerate(blocks):
+                if name not in pending:
+                    raise ValueError(f"block {name!r} did not run in the forward pass")
+                result[start : start + len(batch), b] = pending.pop(name).result()
+            bar.update(len(batch))
+
+    profile = xr.DataArray(
+        result,
+        dims=("image", "block", "threshold", "degree"),
+        coords={"image": indices, "block": blocks, "threshold": etas, "degree": [0, 1, 2]},
+        name="betti",
+        attrs=attributes,
+    )
+    return profile if labels is None else profile.assign_coords(label=("image", labels))
+
+
+def _open(images, image_size, n_images, seed):
+    """A sequence of (image, label), the labels or None, and the images' indices."""
+    if isinstance(images, str):
+        opened = open_images(images, image_size, n_images, seed)
+        return opened, opened.labels, opened.indices
+    accepted = "accepted: the name of a data set, or a float tensor (N, 3, H, W)"
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images)
+    if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+        kind = getattr(images, "dtype", type(images).__name__)
+        raise TypeError(f"images are {kind}; {accepted}, already normalised")
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"images have shape {tuple(images.shape)}; {accepted}, none of them 0")
+    if n_images is not None and not 1 <= n_images <= len(images):
+        raise ValueError(f"{n_images} images asked for, but the tensor has {len(images)}")
+    images = images.detach()[:n_images]
+    return torch.utils.data.TensorDataset(images), None, np.arange(len(images))
+
+
+def _choose(device):
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _as_volumes(name, output):
+    """A block's output as a batch of volumes (N, C, H, W)."""
+    if not isinstance(output, torch.Tensor):
+        raise TypeError(f"block {name!r} gives {type(output).__name__}, not a tensor")
+    if output.ndim == 2:
+        return output[:, :, None, None]
+    if output.ndim != 4 or 0 in output.shape:
+        raise ValueError(
+            f"block {name!r} gives shape {tuple(output.shape)}; accepted: (N, C, H, W) or (N, C), "
+            "none of them 0"
+        )
+    return output
+
+
+@contextmanager
+def _measuring(model, device, batch_norm):
+    """The network in eval mode on `device`; afterwards as it was, whatever happened."""
+    modules = list(model.modules())
+    training = [module.training for module in modules]
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    tracking = [norm.track_running_stats for norm in norms]
+    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        model.to(device).eval()
+        if batch_norm == "per_image":
+            for norm in norms:
+                # Statistics of what comes in, while the running ones are neither read nor written.
+                norm.training, norm.track_running_stats = True, False
+        yield
+    finally:
+        for module, mode in zip(modules, training, strict=True):
+            module.training = mode
+        for norm, tracked in zip(norms, tracking, strict=True):
+            norm.track_running_stats = tracked
+        model.to(home)
