@@ -7,7 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-__all__ = ["Decay", "decay", "relative_depth", "topological_complexity"]
+__all__ = [
+    "Decay",
+    "decay",
+    "depth_decay_verdict",
+    "relative_depth",
+    "topological_complexity",
+]
 
 
 def topological_complexity(profile):
@@ -79,7 +85,7 @@ class Decay(NamedTuple):
     last: float
 
 
-def decay(omega, *, n_bootstrap=2000, confidence=0.95, seed=0):
+def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0):
     """Rate of decay of topological complexity along the depth of a network.
 
     The slope of log(1 + mean Omega over images) on relative depth, by least squares, with a
@@ -89,6 +95,10 @@ def decay(omega, *, n_bootstrap=2000, confidence=0.95, seed=0):
     ----------
     omega : xarray.DataArray, dims image and block, or array-like, shape (N, L)
         Omega of N >= 2 images at L >= 2 blocks, for one threshold.
+    relative_to : like `omega`, optional
+        Omega of the same images in a network to compare with (its untrained twin, say). The slope
+        is then that of log(1 + mean Omega) minus its counterpart's, and both share the resamples,
+        so that the interval is that of the paired difference of two decays.
     n_bootstrap : int
         Number of resamples.
     confidence : float
@@ -105,6 +115,76 @@ def decay(omega, *, n_bootstrap=2000, confidence=0.95, seed=0):
     ValueError
         Another shape, fewer than two images or blocks, NaN or negative values.
     """
+    omega = _image_by_block(omega)
+    reference = np.zeros_like(omega) if relative_to is None else _image_by_block(relative_to)
+    if reference.shape != omega.shape:
+        raise ValueError(f"omega has shape {omega.shape}, relative_to {reference.shape}")
+    n_images, n_blocks = omega.shape
+    depth = relative_depth(n_blocks)
+    if n_images < 2:
+        raise ValueError(f"an interval over images needs at least 2 of them, not {n_images}")
+
+    centred = depth - depth.mean()
+    weights = centred / (centred @ centred)  # slope of y is weights @ y
+
+    def slope(images):
+        mean, reference_mean = omega[images].mean(axis=0), reference[images].mean(axis=0)
+        return (np.log1p(mean) - np.log1p(reference_mean)) @ weights
+
+    draws = np.random.default_rng(seed).integers(n_images, size=(n_bootstrap, n_images))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile([slope(draw) for draw in draws], [tail, 100 - tail])
+    mean = omega.mean(axis=0)
+    lowest = int(mean.argmin())
+    return Decay(
+        slope=float(slope(slice(None))),
+        low=float(low),
+        high=float(high),
+        minimum_depth=float(depth[lowest]),
+        minimum=float(mean[lowest]),
+        first=float(mean[0]),
+        last=float(mean[-1]),
+    )
+
+
+def depth_decay_verdict(pretrained, untrained):
+    """Does complexity fall with depth, because of learning, to its lowest value?
+
+    The rule is fixed: "not reproduced" when the decay of some pretrained network has an interval
+    above 0, "inconclusive" when one contains 0; else complexity falls, and this is "reproduced"
+    when no untrained twin falls as well and every curve ends within 5 % of its minimum, otherwise
+    "reproduced with limits".
+
+    Parameters
+    ----------
+    pretrained, untrained : dict of str to Decay
+        By name of the network, the same names in both.
+
+    Returns
+    -------
+    verdict, reason : str
+    """
+    rising = [name for name, found in pretrained.items() if found.low > 0]
+    unclear = [name for name, found in pretrained.items() if found.low <= 0 <= found.high]
+    if rising:
+        return "not reproduced", f"complexity rises with depth in {', '.join(rising)}."
+    if unclear:
+        return "inconclusive", f"the interval of the decay contains 0 in {', '.join(unclear)}."
+    also = [name for name, found in untrained.items() if found.high < 0]
+    above = [name for name, found in pretrained.items() if found.last > 1.05 * found.minimum]
+    reason = f"complexity falls with depth in {len(pretrained)} of {len(pretrained)} networks"
+    limits = []
+    if also:
+        limits.append(f"it also falls in {len(also)} of {len(untrained)} without any training")
+    if above:
+        limits.append(f"{', '.join(above)} end above their minimum")
+    if not limits:
+        return "reproduced", f"{reason}, in none without training, and each ends at its minimum."
+    return "reproduced with limits", f"{reason}, but {', and '.join(limits)}."
+
+
+def _image_by_block(omega):
+    """Omega as a float array (images, blocks), checked."""
     if isinstance(omega, xr.DataArray):
         if set(omega.dims) != {"image", "block"}:
             raise ValueError(
@@ -115,28 +195,6 @@ def decay(omega, *, n_bootstrap=2000, confidence=0.95, seed=0):
     omega = np.asarray(omega, dtype=np.float64)
     if omega.ndim != 2:
         raise ValueError(f"omega has shape {omega.shape}; needed: (images, blocks)")
-    n_images, n_blocks = omega.shape
-    depth = relative_depth(n_blocks)
-    if n_images < 2:
-        raise ValueError(f"an interval over images needs at least 2 of them, not {n_images}")
     if np.isnan(omega).any() or (omega < 0).any():
         raise ValueError("omega contains NaN or negative values; counts are accepted")
-
-    centred = depth - depth.mean()
-    weights = centred / (centred @ centred)  # slope of y is weights @ y
-
-    draws = np.random.default_rng(seed).integers(n_images, size=(n_bootstrap, n_images))
-    resampled = np.stack([omega[draw].mean(axis=0) for draw in draws])
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.log1p(resampled) @ weights, [tail, 100 - tail])
-    mean = omega.mean(axis=0)
-    lowest = int(mean.argmin())
-    return Decay(
-        slope=float(np.log1p(mean) @ weights),
-        low=float(low),
-        high=float(high),
-        minimum_depth=float(depth[lowest]),
-        minimum=float(mean[lowest]),
-        first=float(mean[0]),
-        last=float(mean[-1]),
-    )
+    return omega

@@ -84,12 +84,12 @@ def betti_numbers(volume, thresholds):
     values = values.reshape((1,) * (3 - values.ndim) + values.shape)
     # The Betti numbers do not depend on the order of the axes, the speed does: rows are packed
     # 64 points to a word, so the longest axis goes last, unless the last one fills words anyway.
-    if values.shape[2] < 48 and max(values.shape) > values.shape[2]:
-        values = np.moveaxis(values, int(np.argmax(values.shape)), 2)
+    shape = list(values.shape)
+    longest = 2 if shape[2] >= 48 else int(np.argmax(shape))
+    depth, height, width = (*shape[:longest], *shape[longest + 1 :], shape[longest])
 
     # One layer of background all around (it is the outside of beta2), and more of it until the
     # first two axes are even and the last fills whole bytes: more outside changes nothing.
-    depth, height, width = values.shape
     even = (depth + 2 + depth % 2, height + 2 + height % 2)
     mask = np.zeros((*even, -(-(width + 2) // 8) * 8), dtype=bool)
     inside = mask[1 : depth + 1, 1 : height + 1, 1 : width + 1]
@@ -99,7 +99,8 @@ def betti_numbers(volume, thresholds):
     known = {}
     for row, eta in zip(result, etas, strict=True):
         if eta not in known:
-            np.less_equal(values, _largest_value_up_to(eta, values.dtype), out=inside)
+            below = values <= _largest_value_up_to(eta, values.dtype)
+            inside[...] = np.moveaxis(below, longest, 2)
             packed[:, :, : mask.shape[2] // 8] = np.packbits(mask, axis=2, bitorder="little")
             known[eta] = _betti_of_words(packed.view("<u8"))
         row[:] = known[eta]

@@ -27,6 +27,7 @@ __all__ = [
     "Images",
     "dataset_names",
     "load_images",
+    "normalise",
     "open_images",
     "published_table",
 ]
@@ -101,16 +102,34 @@ class Images(torch.utils.data.Dataset):
         """Image `i` as a float32 tensor (3, size, size), and its label (-1 without labels)."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
-        prepare = v2.Compose(
-            [
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Resize((self.size, self.size), antialias=True),
-                v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-            ]
-        )
-        image = prepare(self.picture(i)).as_subclass(torch.Tensor)
+        image = normalise(self.picture(i), self.size)
         return image, -1 if self.labels is None else int(self.labels[i])
+
+
+def normalise(picture, size):
+    """A picture as a network trained on ImageNet takes it.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image, or numpy.ndarray of uint8, shape (H, W, 3)
+        In RGB.
+    size : int
+        Height and width in pixels to which the whole picture is resized (bilinear, antialiased).
+
+    Returns
+    -------
+    torch.Tensor of float32, shape (3, size, size)
+        With ImageNet's mean subtracted and divided by its standard deviation.
+    """
+    prepare = v2.Compose(
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Resize((size, size), antialias=True),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+    return prepare(picture).as_subclass(torch.Tensor)
 
 
 def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=True):

@@ -1,0 +1,57 @@
+# Two commands for a newcomer: `make book` and `make test`. Each installs first what it needs.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# More arguments for pip, e.g. PIP_ARGS="--index-url URL" for another source of torch.
+PIP_ARGS ?=
+PRESET ?= default
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test lint format bench lab clean
+
+help:
+	@echo "make book     build the book: _build/html/index.html (PRESET=smoke for a quick one)"
+	@echo "make test     run the tests"
+	@echo "make lab      open the chapters as notebooks in JupyterLab"
+	@echo "make lint     check style and format;  make format  mends them"
+	@echo "make bench    the engine's speed against the forward pass and CubicalRipser, as ratios"
+	@echo "make install  create $(VENV) with everything above; PYTHON=... chooses the Python"
+	@echo "make clean    remove what was built (not $(VENV))"
+
+# The stamp is newer than pyproject.toml once everything that it lists is installed.
+install: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: choose one with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[all]"
+	@touch $@
+
+book: install
+	$(BIN)/python -m topo_utils book --preset $(PRESET)
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python tests/bench.py
+
+lab: install
+	$(BIN)/python -m jupyterlab notebooks
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find topo_utils tests notebooks -name __pycache__ -prune -exec rm -rf {} +
