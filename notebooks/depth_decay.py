@@ -32,16 +32,18 @@
 # ```
 
 # %% tags=["parameters"]
-models: list[str] = [
-    "efficientnet_lite0",
-    "efficientnet_lite1",
-    "efficientnet_lite2",
-]  # networks, by names that topo_utils.model_names() lists
-dataset: str = "imagenet_samples"  # images, by a name of topo_utils.dataset_names() or folder:PATH
-n_images: int | None = None  # how many images, at least 2; None takes all
-image_size: int = 224  # height and width to which images are resized, in pixels
-threshold: float = 0.0  # the level eta of the sublevel sets, in units of the activations
-seed: int = 0  # of the untrained networks' weights and of the draw of images
+# The networks: names that topo_utils.model_names() lists.
+models: list[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+# The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
+dataset: str = "imagenet_samples"
+# How many images, at least 2; None takes all.
+n_images: int | None = None
+# Height and width to which images are resized, in pixels.
+image_size: int = 224
+# The level eta of the sublevel sets, in units of the activations.
+threshold: float = 0.0
+# Of the untrained networks' weights, and of the draw of images.
+seed: int = 0
 
 # %% [markdown]
 # ## Method
@@ -69,7 +71,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
-from topo_utils.plotting import COLOURS, plot_curves, use_style
+from topo_utils.plotting import COLOURS, log_counts, plot_curves, use_style
 
 use_style()
 
@@ -114,14 +116,16 @@ def with_interval(found):
 
 pd.DataFrame(
     {
-        "decay, pretrained": map(with_interval, decays.values()),
-        "decay, untrained": map(with_interval, decays_untrained.values()),
-        "difference (paired)": map(with_interval, differences.values()),
-        "Ω at first block": [f"{found.first:.0f}" for found in decays.values()],
-        "Ω at last block": [f"{found.last:.0f}" for found in decays.values()],
-        "minimum at depth": [f"{found.minimum_depth:.2f}" for found in decays.values()],
-    },
-    index=pd.Index(models, name="network"),
+        model: {
+            "decay, pretrained": with_interval(decays[model]),
+            "decay, untrained": with_interval(decays_untrained[model]),
+            "difference (paired)": with_interval(differences[model]),
+            "first Ω, pretrained": f"{decays[model].first:,.0f}",
+            "last Ω, pretrained": f"{decays[model].last:,.0f}",
+            "depth of minimum": f"{decays[model].minimum_depth:.2f}",
+        }
+        for model in models
+    }
 )
 
 # %% tags=["remove-cell"]
@@ -156,14 +160,15 @@ glue(
 # network falls more steeply than its twin, with an interval of the paired difference below 0, in
 # {glue:text}`steeper` of {glue:text}`n_networks`.
 #
-# So what falls is in large part not what was learned: the volumes shrink from block to block, and
-# a smaller volume has room for fewer components, tunnels and cavities. The curve alone does not
-# tell the two apart; the difference to the untrained twin is the part that needs training.
+# What falls in a network that has learned nothing cannot be what was learned: the volumes shrink
+# from block to block, and a smaller volume has room for fewer components, tunnels and cavities. The
+# curve alone does not tell the two apart; the difference to the untrained twin is the part that
+# training makes.
 #
 # The curve ends within 5 % of its own minimum in {glue:text}`ends_at_minimum` of
 # {glue:text}`n_networks` pretrained networks. The *lowest possible* value would be Ω = 1 for any
-# sublevel set with a point in it (one component, no tunnel, no cavity), and no network here comes
-# near it: the lowest mean at a last block is {glue:text}`lowest_last:.0f`.
+# sublevel set with a point in it (one component, no tunnel, no cavity); the lowest mean at a last
+# block here is {glue:text}`lowest_last:.0f`.
 
 # %% [markdown]
 # ## The published curves
@@ -173,28 +178,28 @@ glue(
 # minimum of each. The threshold is not recorded with them; it was at least 0, since batch norm and
 # ReLU give the same numbers.
 
-# %% tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The published curves of nine networks on CIFAR-10, one colour a family; a dot marks each minimum. Data: the authors' arrays (see the page on data).", "name": "fig-published"}, "image": {"alt": "Line chart of complexity on a logarithmic axis against relative depth for nine networks. Most curves fall, reach a minimum before the last block, and rise again."}} tags=["hide-input"]
 table = published_table("suresh2023_cifar10_betti")
 published = {
     name: rows.sort_values("block")["omega_mean"].to_numpy()
     for name, rows in table.groupby("model", sort=False)
 }
-
-# %% mystnb={"figure": {"caption": "The published curves of nine networks on CIFAR-10, by family. Data: the authors' arrays (see the page on data).", "name": "fig-published"}, "image": {"alt": "Three small line charts of complexity on a logarithmic axis against relative depth, for VGG and MobileNet, ResNets, and DenseNets. Most curves fall, reach a minimum before the last block, and rise again."}} tags=["hide-input"]
-families = {
-    "VGG and MobileNet": ("vgg16", "mobilenet_v2"),
-    "ResNets": ("resnet18", "resnet50", "resnet101", "resnet152"),
-    "DenseNets": ("densenet121", "densenet169", "densenet201"),
-}
-figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.8), sharey=True)
-for ax, (family, names) in zip(axes, families.items(), strict=True):
-    for colour, name in zip(COLOURS, names, strict=False):
+families = [
+    ("vgg16",),
+    ("resnet18", "resnet50", "resnet101", "resnet152"),
+    ("mobilenet_v2",),
+    ("densenet121", "densenet169", "densenet201"),
+]
+figure, ax = plt.subplots(figsize=(7.2, 4.8))
+for family, colour in zip(families, COLOURS, strict=False):
+    for name, style in zip(family, ("-", "--", "-.", ":"), strict=False):
         curve, depth = published[name], relative_depth(len(published[name]))
-        ax.plot(depth, curve, color=colour, label=name, lw=1.3)
+        ax.plot(depth, curve, style, color=colour, label=name, lw=1.4)
         ax.plot(depth[curve.argmin()], curve.min(), "o", color=colour)
-    ax.set(title=family, xlabel="relative depth", yscale="log")
-    ax.legend(fontsize=8)
-_ = axes[0].set_ylabel("Ω, mean over 2,000 images")
+log_counts(ax)
+ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel="Ω, mean over 2,000 images")
+_ = figure.legend(ncols=5, fontsize=9, loc="outside upper center")
+
 # %% tags=["hide-input"]
 # The table holds means over images, not the images: their decay has no interval here.
 published_decays = {name: decay([curve, curve]) for name, curve in published.items()}
@@ -202,12 +207,12 @@ pd.DataFrame(
     {
         "blocks": [len(curve) for curve in published.values()],
         "decay": [f"{found.slope:.2f}" for found in published_decays.values()],
-        "Ω at first block": [f"{found.first:.0f}" for found in published_decays.values()],
-        "minimum of Ω": [f"{found.minimum:.0f}" for found in published_decays.values()],
-        "Ω at last block": [f"{found.last:.0f}" for found in published_decays.values()],
-        "minimum at depth": [f"{found.minimum_depth:.2f}" for found in published_decays.values()],
+        "Ω, first": [f"{found.first:,.0f}" for found in published_decays.values()],
+        "Ω, minimum": [f"{found.minimum:,.0f}" for found in published_decays.values()],
+        "Ω, last": [f"{found.last:,.0f}" for found in published_decays.values()],
+        "depth of minimum": [f"{found.minimum_depth:.2f}" for found in published_decays.values()],
     },
-    index=pd.Index(published, name="network"),
+    index=list(published),
 )
 
 # %% tags=["remove-cell"]
@@ -237,10 +242,8 @@ glue(
 # batch-norm statistics of the single image instead of those learned in training. Here is the first
 # network both ways.
 
-# %% tags=["hide-input"]
-per_image = omega(first, "pretrained", batch_norm="per_image")
-
 # %% mystnb={"figure": {"caption": "One pretrained network with the batch-norm statistics of its training (solid) and with those of each single image (dashed).", "name": "fig-batch-norm"}, "image": {"alt": "Line chart of mean complexity against relative depth for one network, with learned and with per-image batch-norm statistics."}} tags=["hide-input"]
+per_image = omega(first, "pretrained", batch_norm="per_image")
 figure, ax = plt.subplots(figsize=(7.2, 3.6))
 dashed = f"{first} (statistics per image)"
 plot_curves(
@@ -256,18 +259,15 @@ per_image_decay = decay(per_image)
 glue(
     step_eval=step_eval,
     step_per_image=step_per_image,
-    step_eval_word="rises" if step_eval > 1 else "falls",
-    step_per_image_word="rises" if step_per_image > 1 else "falls",
     per_image_slope=per_image_decay.slope,
     per_image_low=per_image_decay.low,
     per_image_high=per_image_decay.high,
 )
 
 # %% [markdown]
-# From the last block but one to the last, Ω of {glue:text}`first_model` {glue:text}`step_eval_word`
-# by a factor of {glue:text}`step_eval:.2f` with the learned statistics, and
-# {glue:text}`step_per_image_word` by a factor of {glue:text}`step_per_image:.2f` with those of the
-# single image. The decay with them is {glue:text}`per_image_slope:.2f`
+# From the last block but one to the last, Ω of {glue:text}`first_model` changes by a factor of
+# {glue:text}`step_eval:.2f` with the learned statistics, and of {glue:text}`step_per_image:.2f` with
+# those of the single image. The decay with them is {glue:text}`per_image_slope:.2f`
 # [{glue:text}`per_image_low:.2f`, {glue:text}`per_image_high:.2f`]. VGG-16, the one published
 # network without batch norm, is also the one whose curve ends at its minimum. Which mode the
 # published curves were measured in is not recorded, so where they rise at the end this cannot be

@@ -20,14 +20,14 @@
 # ## Parameters
 
 # %% tags=["parameters"]
-network: str = (
-    "efficientnet_lite0"  # network of the last section, a name of topo_utils.model_names()
-)
-block: str = (
-    "_blocks.1"  # the block whose output is shown, a name of topo_utils.model_blocks(network)
-)
-image_size: int = 224  # height and width of the photograph fed to the network, in pixels
-n_thresholds: int = 60  # how many thresholds the curves of the last two sections have
+# The network of the section on activations: a name that topo_utils.model_names() lists.
+network: str = "efficientnet_lite0"
+# The block whose output is shown: a name that topo_utils.model_blocks(network) lists.
+block: str = "_blocks.1"
+# Height and width of the photograph as the network gets it, in pixels.
+image_size: int = 224
+# How many thresholds the curves of Betti numbers have.
+n_thresholds: int = 60
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -79,17 +79,17 @@ hollow = empty()
 hollow[2:5, 2:5, 3:6] = True
 hollow[3, 3, 4] = False
 
-linked = empty()
-linked[3, 1:6, 0:5] = True
-linked[3, 2:5, 1:4] = False
-linked[1:6, 3, 2:8] = True
-linked[2:5, 3, 3:7] = False
+upright, lying = empty(), empty()
+upright[3, 1:6, 0:5] = True
+upright[3, 2:5, 1:4] = False
+lying[1:6, 3, 2:8] = True
+lying[2:5, 3, 3:7] = False
 
 shapes = {
     "two pieces": two_pieces,
     "a ring": ring,
     "a hollow box": hollow,
-    "two linked rings": linked,
+    "two linked rings": upright | lying,
 }
 
 # %% [markdown]
@@ -100,17 +100,24 @@ shapes = {
 counted = {name: betti_numbers(np.where(shape, 0.0, 1.0), 0.0) for name, shape in shapes.items()}
 
 # %% mystnb={"figure": {"caption": "Four shapes and their Betti numbers, as computed. The hollow box is drawn with its front opened: its cavity is the one point that is missing in the middle.", "name": "fig-shapes"}, "image": {"alt": "Four small shapes built of cubes: two separate boxes, a square ring, a box cut open to show a missing middle cube, and two rings linked through each other, each titled with its three Betti numbers."}} tags=["hide-input"]
-figure, axes = plt.subplots(1, 4, figsize=(10, 3), subplot_kw={"projection": "3d"})
-for ax, (name, shape) in zip(axes, shapes.items(), strict=True):
+figure, axes = plt.subplots(2, 2, figsize=(7.2, 6.4), subplot_kw={"projection": "3d"})
+for ax, (name, shape) in zip(axes.flat, shapes.items(), strict=True):
     beta0, beta1, beta2 = counted[name]
     shown = shape.copy()
     if name == "a hollow box":
         shown[4, :, 5] = False  # only in the drawing
     plot_points(ax, shown, f"{name}\nβ₀ = {beta0}, β₁ = {beta1}, β₂ = {beta2}")
 
+# %% tags=["remove-cell"]
+glue(
+    linked_components=counted["two linked rings"][0],
+    linked_tunnels=counted["two linked rings"][1],
+)
+
 # %% [markdown]
-# Two linked rings cannot be pulled apart, but homology does not see that: it counts two components
-# and two tunnels, as it would for rings far from one another.
+# Two linked rings cannot be pulled apart, but homology does not see that: it counts
+# {glue:text}`linked_components` components and {glue:text}`linked_tunnels` tunnels, as it would for
+# rings far from one another.
 
 # %% [markdown]
 # ## Which points are neighbours
@@ -138,11 +145,11 @@ pd.DataFrame(
 
 # %%
 photograph = load_sample_image("flower.jpg")
-grey = photograph[40:400:3, 120:480:3].mean(axis=2)  # 120 x 120 pixels, 0 (black) to 255 (white)
+grey = photograph[40:400:3, 120:480:3].mean(axis=2)  # 0 (black) to 255 (white)
 levels = np.linspace(0, 255, n_thresholds)
 photo_curves = betti_numbers(grey, levels)
 
-# %% mystnb={"figure": {"caption": "A photograph, three of its sublevel sets (dark: at or below η), and its Betti numbers at every threshold. Photograph: scikit-learn's sample image of a flower.", "name": "fig-photograph"}, "image": {"alt": "A grey photograph of a flower, three black and white pictures of its sublevel sets at rising thresholds, and a chart of components and holes against the threshold: both counts rise and fall again."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A photograph, three of its sublevel sets (blue: at or below η), and its Betti numbers at every threshold. Photograph: scikit-learn's sample image of a flower.", "name": "fig-photograph"}, "image": {"alt": "A grey photograph of a flower, three black and white pictures of its sublevel sets at rising thresholds, and a chart of components and holes against the threshold: both counts rise and fall again."}} tags=["hide-input"]
 figure, axes = plt.subplot_mosaic("abcd;eeee", figsize=(9, 5.6), height_ratios=[1, 1.1])
 shown_levels = (40, 90, 160)
 axes["a"].imshow(grey, cmap="gray")

@@ -17,16 +17,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import logging
 import math
 import re
 import shutil
 import subprocess
 import sys
 import time
-import tokenize
 from dataclasses import dataclass
 from importlib.metadata import distributions
-from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ __all__ = ["VERDICTS", "BookError", "Project", "glue", "record_finding"]
 #: What a finding may come to.
 VERDICTS = ("reproduced", "reproduced with limits", "not reproduced", "inconclusive")
 
-_FINDING = "application/vnd.topobook.finding+json"
+_FINDING = "topobook_finding"  # key in the metadata of the output that shows a verdict
 _COLOURS = dict(zip(VERDICTS, ("tip", "note", "warning", "note"), strict=True))
 
 
@@ -99,7 +98,7 @@ def record_finding(claim, verdict, reason, numbers):
             recorded[name] |= {"low": interval[0], "high": interval[1]}
     finding = {"claim": claim, "verdict": verdict, "reason": reason, "numbers": recorded}
     box = f":::{{admonition}} Verdict: {verdict}\n:class: {_COLOURS[verdict]}\n{reason}\n:::"
-    display({"text/markdown": box, "text/plain": box, _FINDING: finding}, raw=True)
+    display({"text/markdown": box, "text/plain": box}, raw=True, metadata={_FINDING: finding})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def record_finding(claim, verdict, reason, numbers):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One assignment ``name: annotation = default  # meaning`` of a chapter's parameters cell."""
+    """One assignment ``name: annotation = default``, its meaning in the comment above it."""
 
     name: str
     annotation: str
@@ -147,6 +146,8 @@ class Project:
     root : path, optional
         The folder that holds ``notebooks/`` and ``_toc.yml``; by default the current folder if it
         does, else the clone from which the package was installed.
+    build : path, optional
+        Where everything made goes, by default ``_build`` in that folder.
 
     Raises
     ------
@@ -154,7 +155,7 @@ class Project:
         No such folder.
     """
 
-    def __init__(self, root=None):
+    def __init__(self, root=None, build=None):
         candidates = [Path(root)] if root else [Path.cwd(), Path(__file__).parents[1]]
         for folder in candidates:
             if (folder / "_toc.yml").is_file() and (folder / "notebooks").is_dir():
@@ -165,7 +166,8 @@ class Project:
                 f"no book in {' or '.join(map(str, candidates))}: needed are notebooks/ and "
                 "_toc.yml. Run topobook inside a clone of the project."
             )
-        self.notebooks, self.build = self.root / "notebooks", self.root / "_build"
+        self.notebooks = self.root / "notebooks"
+        self.build = Path(build or self.root / "_build").resolve()
 
     def pages(self):
         """Names of all pages in the order of ``_toc.yml``."""
@@ -201,18 +203,22 @@ class Project:
                 f"chapter {chapter} has {len(cells)} cells tagged parameters; needed: 1"
             )
         (source,) = cells
-        lines = StringIO(source).readline
-        comments = {
-            token.start[0]: token.string.lstrip("# ")
-            for token in tokenize.generate_tokens(lines)
-            if token.type == tokenize.COMMENT
-        }
+        lines = source.splitlines()
+
+        def comment_above(node):
+            """The comment lines right above an assignment, joined."""
+            start = node.lineno - 1
+            first = start
+            while first > 0 and lines[first - 1].startswith("#"):
+                first -= 1
+            return " ".join(line.lstrip("# ") for line in lines[first:start])
+
         return {
             node.target.id: Parameter(
                 node.target.id,
                 ast.unparse(node.annotation),
                 ast.literal_eval(node.value),
-                comments.get(node.end_lineno, ""),
+                comment_above(node),
             )
             for node in ast.parse(source).body
             if isinstance(node, ast.AnnAssign)
@@ -299,6 +305,8 @@ class Project:
         import papermill
         from papermill.exceptions import PapermillExecutionError
 
+        # It warns of parameters whose annotation it cannot read; they are checked already.
+        logging.getLogger("papermill").setLevel(logging.ERROR)
         notebook = self.read(chapter)
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -407,8 +415,9 @@ class Project:
         """What Jupyter Book reads; it tells by their times which files changed."""
         for name in ("_config.yml", "_toc.yml"):
             _write(source / name, (self.root / name).read_text(encoding="utf-8"))
-        for file in (*self.notebooks.glob("*.md"), *self.notebooks.glob("*.bib")):
-            _write(source / file.name, file.read_text(encoding="utf-8"))
+        for pattern in ("*.md", "*.bib", "_static/*"):
+            for file in self.notebooks.glob(pattern):
+                _write(source / file.relative_to(self.notebooks), file.read_text(encoding="utf-8"))
         for chapter, notebook in executed.items():
             _write_notebook(notebook, source / f"{chapter}.ipynb")
             for name, picture in _figures(notebook):
@@ -444,8 +453,8 @@ def _finding(notebook):
     """What `record_finding` left in an executed notebook, or None."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if _FINDING in output.get("data", {}):
-                return dict(output["data"][_FINDING])
+            if _FINDING in output.get("metadata", {}):
+                return dict(output["metadata"][_FINDING])
     return None
 
 

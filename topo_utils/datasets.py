@@ -121,6 +121,8 @@ def normalise(picture, size):
     torch.Tensor of float32, shape (3, size, size)
         With ImageNet's mean subtracted and divided by its standard deviation.
     """
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)  # it may be read-only, which a tensor cannot be
     prepare = v2.Compose(
         [
             v2.ToImage(),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from topo_utils.complexity import relative_depth
 
-__all__ = ["COLOURS", "plot_betti_curves", "plot_curves", "plot_points", "use_style"]
+__all__ = ["COLOURS", "log_counts", "plot_betti_curves", "plot_curves", "plot_points", "use_style"]
 
 #: Okabe and Ito's palette, told apart with any colour vision; in the order in which it is used.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -42,6 +43,14 @@ def use_style():
     set_matplotlib_formats("svg")
 
 
+def log_counts(ax):
+    """Make the vertical axis logarithmic, its ticks plain numbers: 200, 500, 1,000."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
 def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
     """Mean complexity on relative depth, with a band of one standard error.
 
@@ -66,7 +75,8 @@ def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
         if len(omega) > 1:
             error = omega.std(axis=0, ddof=1) / np.sqrt(len(omega))
             ax.fill_between(depth, mean - error, mean + error, color=colour, alpha=0.18, lw=0)
-    ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel=ylabel, yscale="log")
+    ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel=ylabel)
+    log_counts(ax)
     ax.legend(fontsize=9)
 
 
