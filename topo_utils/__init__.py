@@ -1,41 +1,34 @@
 """What a neural network does to the shape of its data: the shared package of the book."""
 
-from topo_utils.complexity import (
-    Decay,
-    decay,
-    depth_decay_verdict,
-    relative_depth,
-    topological_complexity,
-)
-from topo_utils.cubical import betti_from_persistence, betti_numbers, persistence
-from topo_utils.datasets import (
-    dataset_names,
-    load_images,
-    normalise,
-    open_images,
-    published_table,
-)
-from topo_utils.embedding import embedding_profile
-from topo_utils.models import load_model, model_blocks, model_names
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Decay",
-    "betti_from_persistence",
-    "betti_numbers",
-    "dataset_names",
-    "decay",
-    "depth_decay_verdict",
-    "embedding_profile",
-    "load_images",
-    "load_model",
-    "model_blocks",
-    "model_names",
-    "normalise",
-    "open_images",
-    "persistence",
-    "published_table",
-    "relative_depth",
-    "topological_complexity",
-]
+# Public names by module. A module is imported when one of its names is first asked for: torch and
+# torchvision take seconds, which a count of Betti numbers or `topobook list` need not wait for.
+_NAMES = {
+    "complexity": (
+        "Decay",
+        "decay",
+        "depth_decay_verdict",
+        "relative_depth",
+        "topological_complexity",
+    ),
+    "cubical": ("betti_from_persistence", "betti_numbers", "persistence"),
+    "datasets": ("dataset_names", "load_images", "normalise", "open_images", "published_table"),
+    "embedding": ("embedding_profile",),
+    "models": ("load_model", "model_blocks", "model_names"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
