@@ -282,24 +282,19 @@ def _shifted(word, before):
 
 
 @njit(nogil=True, cache=True)
-def _count_runs(rows, starts, base):
-    """Mark where runs of set bits start, and number them.
+def _number(starts, base):
+    """Number the pieces of all rows, given where in its row each starts; how many there are.
 
-    The run that holds bit i of word w has the number base[w] + popcount(starts[w] up to i) - 1,
-    also where it began in an earlier word of its row.
+    Pieces of a row follow one another, so the piece at bit i of word w has the number
+    base[w] + popcount(starts[w] up to i) - 1, also where it began in an earlier word.
     """
-    runs = 0
-    for z in range(rows.shape[0]):
-        for y in range(rows.shape[1]):
-            before = np.uint64(0)
-            for w in range(rows.shape[2]):
-                word = rows[z, y, w]
-                start = word & ~_shifted(word, before)
-                starts[z, y, w] = start
-                base[z, y, w] = runs
-                runs += _popcount(start)
-                before = word
-    return runs
+    pieces = 0
+    for z in range(starts.shape[0]):
+        for y in range(starts.shape[1]):
+            for w in range(starts.shape[2]):
+                base[z, y, w] = pieces
+                pieces += _popcount(starts[z, y, w])
+    return pieces
 
 
 @njit(nogil=True, cache=True)
@@ -318,66 +313,80 @@ def _union(parent, a, b):
     return 0
 
 
-@njit(inline="always")
-def _filled_down(seeds, within):
-    """The bits of `within` from each seed (one of them) down to where its interval starts."""
-    for shift in (1, 2, 4, 8, 16, 32):
-        seeds |= within & (seeds >> np.uint64(shift))
-        within &= within >> np.uint64(shift)
-    return seeds
-
-
 @njit(nogil=True, cache=True)
-def _union_overlaps(parent, starts, base, z, y, zn, yn, w, points):
-    """Join the runs of two rows that share the given points of word w; how many were joined."""
+def _union_where(points, redundant, parent, starts_a, base_a, starts_b, base_b):
+    """Join the pieces of two rows that meet at the given points of a word; how many were joined.
+
+    Between two starts the pair of pieces is the same, so one union does for all points there, and
+    none if one of these points is among the `redundant`: the pair is joined elsewhere.
+    """
     joined = 0
-    start_a, start_b = starts[z, y, w], starts[zn, yn, w]
-    base_a, base_b = base[z, y, w] - 1, base[zn, yn, w] - 1
+    starts = starts_a | starts_b
     while points != 0:
         upto = _up_to_lowest_bit(points)
-        joined += _union(
-            parent, base_a + _popcount(start_a & upto), base_b + _popcount(start_b & upto)
-        )
-        points &= ~upto
+        later = starts & ~upto
+        segment = ~later & (later - np.uint64(1))  # all bits below the next start
+        if points & segment & redundant == 0:
+            a = base_a + _popcount(starts_a & upto) - 1
+            b = base_b + _popcount(starts_b & upto) - 1
+            joined += _union(parent, a, b)
+        points &= ~segment
     return joined
 
 
 @njit(nogil=True, cache=True)
 def _components_6(rows):
-    """Number of 6-connected components: runs, less the unions that joined two of them."""
-    starts = np.empty_like(rows)
-    base = np.empty(rows.shape, np.int32)
-    runs = _count_runs(rows, starts, base)
-    parent = np.arange(runs).astype(np.int32)
+    """Number of 6-connected components of the points that are set.
+
+    Two rows, one on the other, make a strip. Two components of a strip never share an x (there
+    they would touch), so that they follow one another like the runs of a single row, and what is
+    joined within a strip takes no union. The second axis must be even.
+    """
+    depth, height, words = rows.shape[0], rows.shape[1] // 2, rows.shape[2]
+    starts = np.empty((depth, height, words), np.uint64)
+    for z in range(depth):
+        for y in range(height):
+            before_a = before_b = np.uint64(0)
+            for w in range(words):
+                a, b = rows[z, 2 * y, w], rows[z, 2 * y + 1, w]
+                goes_on = (a & _shifted(a, before_a)) | (b & _shifted(b, before_b))
+                starts[z, y, w] = (a | b) & ~goes_on
+                before_a, before_b = a, b
+    base = np.empty(starts.shape, np.int32)
+    pieces = _number(starts, base)
+    parent = np.arange(pieces).astype(np.int32)
     joined = 0
-    for z in range(1, rows.shape[0]):
-        for y in range(1, rows.shape[1]):
-            for w in range(rows.shape[2]):
-                word, across = rows[z, y, w], rows[z, y - 1, w]
-                if word == 0:
+    for z in range(1, depth):  # the first plane and the first and last rows are background
+        for y in range(height):
+            for w in range(words):
+                a, b = rows[z, 2 * y, w], rows[z, 2 * y + 1, w]
+                if a | b == 0:
                     continue
-                behind = rows[z - 1, y, w]
-                # Two runs overlap in an interval, and any point of it stands for the pair. Where
-                # a unit square of the interval's points is in the set, the way around it joins
-                # the runs behind one another already: no union is needed.
-                shared = word & across
-                joined += _union_overlaps(
-                    parent, starts, base, z, y, z, y - 1, w, shared & ~(shared << np.uint64(1))
-                )
-                shared = word & behind
-                around = _filled_down(shared & across & rows[z - 1, y - 1, w], shared)
-                joined += _union_overlaps(
+                behind_a, behind_b = rows[z - 1, 2 * y, w], rows[z - 1, 2 * y + 1, w]
+                around = np.uint64(0)
+                if y > 0:
+                    across = a & rows[z, 2 * y - 1, w]
+                    joined += _union_where(
+                        across,
+                        around,
+                        parent,
+                        starts[z, y, w],
+                        base[z, y, w],
+                        starts[z, y - 1, w],
+                        base[z, y - 1, w],
+                    )
+                    # Where a unit square is in the set, its other three sides join these two.
+                    around = across & behind_a & rows[z - 1, 2 * y - 1, w]
+                joined += _union_where(
+                    (a & behind_a) | (b & behind_b),
+                    around,
                     parent,
-                    starts,
-                    base,
-                    z,
-                    y,
-                    z - 1,
-                    y,
-                    w,
-                    shared & ~(shared << np.uint64(1)) & ~around,
+                    starts[z, y, w],
+                    base[z, y, w],
+                    starts[z - 1, y, w],
+                    base[z - 1, y, w],
                 )
-    return runs - joined
+    return pieces - joined
 
 
 @njit(inline="always")
@@ -400,15 +409,17 @@ def _components_26(rows):
     Both first axes must be even.
     """
     depth, height, words = rows.shape[0] // 2, rows.shape[1] // 2, rows.shape[2]
-    bundles = np.empty((depth, height, words), np.uint64)
+    starts = np.empty((depth, height, words), np.uint64)
     for z in range(depth):
         for y in range(height):
+            before = np.uint64(0)
             for w in range(words):
-                bundles[z, y, w] = _facing(rows, z, y, 0, 0, w)
-    starts = np.empty_like(bundles)
-    base = np.empty(bundles.shape, np.int32)
-    runs = _count_runs(bundles, starts, base)
-    parent = np.arange(runs).astype(np.int32)
+                bundle = _facing(rows, z, y, 0, 0, w)
+                starts[z, y, w] = bundle & ~_shifted(bundle, before)
+                before = bundle
+    base = np.empty(starts.shape, np.int32)
+    pieces = _number(starts, base)
+    parent = np.arange(pieces).astype(np.int32)
     joined = 0
     for z in range(depth):
         for y in range(height):
@@ -422,34 +433,26 @@ def _components_26(rows):
                     left_a, left_b = _shifted(a, before_a), _shifted(b, before_b)
                     before_a, before_b = a, b
                     start_a, start_b = starts[z, y, w], starts[zn, yn, w]
-                    base_a, base_b = base[z, y, w] - 1, base[zn, yn, w] - 1
-                    # Straight neighbours; once two runs are joined, go on where one of them ends.
-                    points = a & b
-                    while points != 0:
-                        upto = _up_to_lowest_bit(points)
-                        i = base_a + _popcount(start_a & upto)
-                        j = base_b + _popcount(start_b & upto)
-                        joined += _union(parent, i, j)
-                        later = (start_a | start_b) & ~upto
-                        if later == 0:
-                            break
-                        points &= ~(_up_to_lowest_bit(later) >> np.uint64(1))
+                    base_a, base_b = base[z, y, w], base[zn, yn, w]
+                    joined += _union_where(
+                        a & b, np.uint64(0), parent, start_a, base_a, start_b, base_b
+                    )
                     # Neighbours one step along the row, where no straight pair joins the same.
                     points = a & left_b & ~b & ~left_a
                     while points != 0:
                         upto = _up_to_lowest_bit(points)
-                        i = base_a + _popcount(start_a & upto)
-                        j = base_b + _popcount(start_b & (upto >> np.uint64(1)))
+                        i = base_a + _popcount(start_a & upto) - 1
+                        j = base_b + _popcount(start_b & (upto >> np.uint64(1))) - 1
                         joined += _union(parent, i, j)
                         points &= ~upto
                     points = b & left_a & ~a & ~left_b
                     while points != 0:
                         upto = _up_to_lowest_bit(points)
-                        i = base_a + _popcount(start_a & (upto >> np.uint64(1)))
-                        j = base_b + _popcount(start_b & upto)
+                        i = base_a + _popcount(start_a & (upto >> np.uint64(1))) - 1
+                        j = base_b + _popcount(start_b & upto) - 1
                         joined += _union(parent, i, j)
                         points &= ~upto
-    return runs - joined
+    return pieces - joined
 
 
 @njit(nogil=True, cache=True)
