@@ -113,8 +113,16 @@ def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0)
     Raises
     ------
     ValueError
-        Another shape, fewer than two images or blocks, NaN or negative values.
+        Another shape, fewer than two images or blocks, values that are no counts, other images in
+        `relative_to`, or a confidence or number of resamples out of range.
     """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; accepted: between 0 and 1")
+    if n_bootstrap < 1:
+        raise ValueError(f"n_bootstrap is {n_bootstrap!r}; accepted: a whole number from 1")
+    labelled = isinstance(omega, xr.DataArray) and isinstance(relative_to, xr.DataArray)
+    if labelled and not omega["image"].equals(relative_to["image"]):
+        raise ValueError("omega and relative_to are of different images")
     omega = _image_by_block(omega)
     reference = np.zeros_like(omega) if relative_to is None else _image_by_block(relative_to)
     if reference.shape != omega.shape:
@@ -164,8 +172,13 @@ def depth_decay_verdict(pretrained, untrained):
     -------
     verdict, reason : str
     """
+    if not pretrained or pretrained.keys() != untrained.keys():
+        raise ValueError(
+            f"pretrained {list(pretrained)}, untrained {list(untrained)}; needed: the same "
+            "networks in both, at least one"
+        )
     rising = [name for name, found in pretrained.items() if found.low > 0]
-    unclear = [name for name, found in pretrained.items() if found.low <= 0 <= found.high]
+    unclear = [name for name, found in pretrained.items() if not (found.low > 0 or found.high < 0)]
     if rising:
         return "not reproduced", f"complexity rises with depth in {', '.join(rising)}."
     if unclear:
@@ -195,6 +208,6 @@ def _image_by_block(omega):
     omega = np.asarray(omega, dtype=np.float64)
     if omega.ndim != 2:
         raise ValueError(f"omega has shape {omega.shape}; needed: (images, blocks)")
-    if np.isnan(omega).any() or (omega < 0).any():
-        raise ValueError("omega contains NaN or negative values; counts are accepted")
+    if not np.isfinite(omega).all() or (omega < 0).any():
+        raise ValueError("omega contains NaN, infinite or negative values; counts are accepted")
     return omega

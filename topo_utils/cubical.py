@@ -80,7 +80,7 @@ def betti_numbers(volume, thresholds):
            [1, 0, 0]])
     """
     values = _as_real_array(volume)
-    etas, scalar = _as_thresholds(thresholds)
+    etas, scalar = as_thresholds(thresholds)
     values = values.reshape((1,) * (3 - values.ndim) + values.shape)
     # The Betti numbers do not depend on the order of the axes, the speed does: rows are packed
     # 64 points to a word, so the longest axis goes last, unless the last one fills words anyway.
@@ -161,7 +161,7 @@ def betti_from_persistence(diagrams, thresholds):
     -------
     numpy.ndarray of int64, shape (3,) for one threshold, (T, 3) for a sequence
     """
-    etas, scalar = _as_thresholds(thresholds)
+    etas, scalar = as_thresholds(thresholds)
     result = np.array(
         [
             [
@@ -214,8 +214,11 @@ def _as_real_array(volume):
     return values
 
 
-def _as_thresholds(thresholds):
-    """The thresholds as a list of floats, and whether it was a single one."""
+def as_thresholds(thresholds):
+    """The thresholds as a list of floats, and whether it was a single one.
+
+    Raises TypeError or ValueError as `betti_numbers` does.
+    """
     if hasattr(thresholds, "detach"):
         thresholds = thresholds.detach().cpu().tolist()
     elif isinstance(thresholds, np.ndarray | np.generic):

@@ -13,8 +13,8 @@ import xarray as xr
 from torch import nn
 from tqdm import tqdm
 
-from topo_utils.cubical import betti_numbers
-from topo_utils.datasets import open_images
+from topo_utils.cubical import as_thresholds, betti_numbers
+from topo_utils.datasets import check_n_images, open_images
 from topo_utils.models import load_model, model_blocks
 
 __all__ = ["embedding_profile"]
@@ -98,17 +98,20 @@ def embedding_profile(
     """
     if batch_norm not in ("eval", "per_image"):
         raise ValueError(f"unknown batch_norm {batch_norm!r}; accepted: 'eval' and 'per_image'")
-    if not isinstance(batch_size, int) or batch_size < 1:
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}; accepted: a whole number from 1")
-    etas = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
-    if etas.ndim != 1 or etas.size == 0 or np.isnan(etas).any():
-        raise ValueError(f"thresholds are {thresholds!r}; accepted: one number or several, no NaN")
+    etas, _ = as_thresholds(thresholds)
+    if len(etas) == 0:
+        raise ValueError("there are no thresholds; accepted: one real number, or several")
     attributes = {"dataset": images if isinstance(images, str) else "tensor", "seed": str(seed)}
     if isinstance(model, str):
         attributes["model"] = model
         model = load_model(model, weights=weights, seed=seed)
-    else:
+    elif isinstance(model, nn.Module):
         attributes["model"] = type(model).__name__
+    else:
+        raise TypeError(f"model is {model!r}; accepted: the name of a network, or an nn.Module")
     attributes["weights"] = getattr(model, "weights_name", "as given")
     images, labels, indices = _open(images, image_size, n_images, seed)
     device = _choose(device)
@@ -122,6 +125,8 @@ def embedding_profile(
         ),
     }
 
+    if isinstance(blocks, str):
+        raise TypeError(f"blocks are {blocks!r}; accepted: a list of names, such as [{blocks!r}]")
     blocks = model_blocks(model) if blocks is None else list(blocks)
     modules = dict(model.named_modules())
     missing = [name for name in blocks if name not in modules and name != "input"]
@@ -129,12 +134,14 @@ def embedding_profile(
         wrong = f"no such block: {', '.join(map(str, missing))}" if missing else f"blocks: {blocks}"
         raise ValueError(
             f"{wrong}; accepted: 'input' and names in model.named_modules(), each once, such as "
-            f"{', '.join(model_blocks(model)[:12])}"
+            f"{', '.join(model_blocks(model)[:12]) or '(it has none)'}"
         )
 
     result = np.zeros((len(images), len(blocks), len(etas), 3), dtype=np.int64)
     # Batch statistics of one image, and integers that do not depend on the batch: see above.
-    step = 1 if device.type == "cpu" or batch_norm == "per_image" else batch_size
+    alone = device.type == "cpu" or batch_norm == "per_image"
+    alone = alone or any(norm.running_mean is None for norm in _norms(model))
+    step = 1 if alone else batch_size
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with ExitStack() as stack:
         # Two of them: one reduces while the network goes on to the next block.
@@ -160,11 +167,11 @@ def embedding_profile(
                 )
             # A copy: in-place layers after this block may overwrite what it gave.
             pending[name] = pool.submit(
-                reduce, name, _as_volumes(name, output).to("cpu", copy=True)
+                reduce, name, _as_volumes(name, output, len(batch)).to("cpu", copy=True)
             )
 
         for name in blocks:
-            if name != "input":
+            if name in modules:
                 hook = modules[name].register_forward_hook(
                     lambda module, inputs, output, name=name: record(name, output)
                 )
@@ -175,17 +182,17 @@ def embedding_profile(
             )
             if not torch.isfinite(batch).all():
                 raise ValueError("images contain NaN or infinite values")
-            batch = batch.to(device, dtype)
-            if "input" in blocks:
+            if "input" in blocks and "input" not in modules:
                 record("input", batch)
             try:
-                model(batch)
+                model(batch.to(device, dtype))
             except (RuntimeError, ValueError, IndexError) as error:
-                error.add_note(
-                    f"while {attributes['model']} ran on images of {height} x {width} pixels with "
-                    f"batch_norm={batch_norm!r}: images may be too small for it (per-image "
-                    "statistics need more than one value a channel)"
-                )
+                if not str(error).startswith("block "):  # it is none of ours
+                    error.add_note(
+                        f"while {attributes['model']} ran on images of {height} x {width} pixels "
+                        f"with batch_norm={batch_norm!r}: images may be too small for it "
+                        "(per-image statistics need more than one value a channel)"
+                    )
                 raise
             for b, name in enumerate(blocks):
                 if name not in pending:
@@ -210,14 +217,14 @@ def _open(images, image_size, n_images, seed):
         return opened, opened.labels, opened.indices
     accepted = "accepted: the name of a data set, or a float tensor (N, 3, H, W)"
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(images)
+        images = torch.from_numpy(images.copy())  # any strides, and memory that may be read-only
     if not isinstance(images, torch.Tensor) or not images.is_floating_point():
         kind = getattr(images, "dtype", type(images).__name__)
         raise TypeError(f"images are {kind}; {accepted}, already normalised")
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"images have shape {tuple(images.shape)}; {accepted}, none of them 0")
-    if n_images is not None and not 1 <= n_images <= len(images):
-        raise ValueError(f"{n_images} images asked for, but the tensor has {len(images)}")
+    if n_images is not None:
+        check_n_images("the tensor", len(images), n_images)
     images = images.detach()[:n_images]
     return torch.utils.data.TensorDataset(images), None, np.arange(len(images))
 
@@ -230,18 +237,22 @@ def _choose(device):
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _as_volumes(name, output):
+def _as_volumes(name, output, n_images):
     """A block's output as a batch of volumes (N, C, H, W)."""
     if not isinstance(output, torch.Tensor):
         raise TypeError(f"block {name!r} gives {type(output).__name__}, not a tensor")
-    if output.ndim == 2:
-        return output[:, :, None, None]
-    if output.ndim != 4 or 0 in output.shape:
+    if output.is_complex():
+        raise TypeError(f"block {name!r} gives {output.dtype}; accepted: real numbers")
+    if output.ndim not in (2, 4) or 0 in output.shape or len(output) != n_images:
         raise ValueError(
             f"block {name!r} gives shape {tuple(output.shape)}; accepted: (N, C, H, W) or (N, C), "
-            "none of them 0"
+            f"none of them 0, N = {n_images} images"
         )
-    return output
+    return output[:, :, None, None] if output.ndim == 2 else output
+
+
+def _norms(model):
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 @contextmanager
@@ -249,7 +260,7 @@ def _measuring(model, device, batch_norm):
     """The network in eval mode on `device`; afterwards as it was, whatever happened."""
     modules = list(model.modules())
     training = [module.training for module in modules]
-    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = _norms(model)
     tracking = [norm.track_running_stats for norm in norms]
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:

@@ -76,13 +76,11 @@ def load_model(name, *, weights="pretrained", seed=0):
     if weights not in ("pretrained", "random"):
         raise ValueError(f"unknown weights {weights!r}; accepted: 'pretrained' and 'random'")
     load = _load_lite if name in EMBEDDED_MODELS else _load_torchvision
+    with torch.random.fork_rng(devices=[]):  # pretrained ones are initialised at random first
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too
+        model = load(name, pretrained=weights == "pretrained")
     if weights == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = load(name, pretrained=False)
         model.weights_name = f"random (seed {seed})"
-    else:
-        model = load(name, pretrained=True)
     return model.eval()
 
 
@@ -107,6 +105,8 @@ def model_blocks(model):
     """
     if isinstance(model, str):
         model = load_model(model, weights="random")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}; accepted: a name of model_names(), or an nn.Module")
     names = [name for name, _ in model.named_children()]
     match model:
         case tv.ResNet():

@@ -1,0 +1,559 @@
+"""Profiles against networks run layer by layer, and the promise to leave a network as it was."""
+
+import contextlib
+import copy
+import gc
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+from torch.nn import functional as F
+
+from topo_utils import (
+    betti_numbers,
+    embedding_profile,
+    load_images,
+    load_model,
+    topological_complexity,
+)
+
+ETAS = [-0.5, 0.0, 0.3, 0.0]
+
+
+@pytest.fixture
+def images():
+    return torch.randn(5, 3, 12, 14, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return load_model("efficientnet_lite0")
+
+
+def profile(model, images, thresholds=0.0, **keywords):
+    return embedding_profile(
+        model, images, thresholds=thresholds, **{"device": "cpu", "progress": False} | keywords
+    )
+
+
+def by_hand(layers, image):
+    """Every layer's output for one image; each layer works on a copy, so none is overwritten."""
+    outputs, x = [], image[None]
+    with torch.no_grad():
+        for layer in layers:
+            x = layer(x.clone())
+            outputs.append(x[0].clone())
+    return outputs
+
+
+def betti_by_hand(layers, images):
+    """(N, L, T, 3), vectors read as C x 1 x 1."""
+    return np.array(
+        [
+            [betti_numbers(out.reshape(len(out), *(out.shape[1:] or (1, 1))), ETAS) for out in outs]
+            for outs in (by_hand(layers, image) for image in images)
+        ]
+    )
+
+
+class Net(nn.Module):
+    """Two blocks that change nothing, joined by any function of the network and its input."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.first, self.second = nn.Identity(), nn.Identity()
+        self.body = forward
+
+    def forward(self, x):
+        return self.body(self, x)
+
+
+# --- What is measured
+
+
+def test_profile_equals_the_network_run_layer_by_layer(small_network, images):
+    expected = betti_by_hand(copy.deepcopy(small_network).eval(), images)
+    result = profile(small_network, images, ETAS)
+    assert result.dims == ("image", "block", "threshold", "degree")
+    assert result.dtype == np.int64
+    assert list(result.block.values) == [str(i) for i in range(8)]
+    np.testing.assert_array_equal(result.threshold, ETAS)
+    np.testing.assert_array_equal(result.degree, [0, 1, 2])
+    np.testing.assert_array_equal(result.image, range(5))
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("network", ["small_network", "resnet18"])
+def test_an_in_place_relu_does_not_overwrite_what_the_block_before_it_gave(network, request):
+    if network == "resnet18":
+        model = load_model("resnet18", weights="random")
+        blocks, layers = ["bn1", "relu"], [model.conv1, model.bn1, model.relu]
+    else:
+        model = request.getfixturevalue(network).eval()
+        blocks, layers = ["1", "2"], list(model[:3])
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    result = profile(model, images, [-0.2, 0.0, 0.2], blocks=blocks)
+    before, after = result.transpose("block", ...).values
+    assert (before[:, 0] != after[:, 0]).any(axis=-1).all()  # eta < 0: nothing is below it after
+    assert not after[:, 0].any()
+    np.testing.assert_array_equal(before[:, 1:], after[:, 1:])
+    hand = np.array(
+        [[betti_numbers(o, -0.2) for o in by_hand(layers, image)[1:]] for image in images]
+    )
+    np.testing.assert_array_equal(result.sel(threshold=-0.2), hand)
+
+
+def test_resnet18_equals_its_residual_blocks_run_one_by_one():
+    model = load_model("resnet18", weights="random", seed=3)
+    stages = [model.layer1, model.layer2, model.layer3, model.layer4]
+    layers = [model.conv1, model.bn1, model.relu, model.maxpool, *(b for s in stages for b in s)]
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = np.delete(betti_by_hand(layers, images), 3, axis=1)  # max pooling is no point
+    np.testing.assert_array_equal(profile(model, images, ETAS), expected)
+
+
+def test_the_same_integers_for_any_batch_size_and_for_an_image_alone(small_network, images):
+    one, three, eight = (profile(small_network, images, ETAS, batch_size=b) for b in (1, 3, 8))
+    xr.testing.assert_identical(one, three)
+    xr.testing.assert_identical(one, eight)
+    for i in range(len(images)):
+        alone = profile(small_network, images[i : i + 1], ETAS)
+        np.testing.assert_array_equal(alone[0], one[i])
+
+
+def test_batch_size_changes_nothing_where_batch_norm_has_only_batch_statistics(images):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
+    xr.testing.assert_equal(
+        profile(network, images, ETAS, batch_size=1), profile(network, images, ETAS, batch_size=4)
+    )
+
+
+def test_per_image_batch_norm_equals_batch_norm_in_training_mode_by_hand(small_network, images):
+    network = copy.deepcopy(small_network).eval()
+    norm, buffers = network[1], copy.deepcopy(dict(network[1].named_buffers()))
+    layers = list(network)
+    layers[1] = lambda x: F.batch_norm(x, None, None, norm.weight, norm.bias, training=True)
+    expected = betti_by_hand(layers, images)
+    for size in (1, 4):
+        result = profile(small_network, images, ETAS, batch_norm="per_image", batch_size=size)
+        np.testing.assert_array_equal(result, expected)
+        assert result.attrs["batch_norm"] == "per_image"
+    for name, buffer in small_network[1].named_buffers():
+        assert torch.equal(buffer, buffers[name])
+    assert (profile(small_network, images, ETAS) != expected).any()
+
+
+def test_a_block_named_input_is_the_image_and_comes_only_when_asked_for(small_network, images):
+    assert "input" not in profile(small_network, images).block
+    result = profile(small_network, images, ETAS, blocks=["2", "input", "0"])
+    assert list(result.block.values) == ["2", "input", "0"]
+    expected = [betti_numbers(image, ETAS) for image in images]
+    np.testing.assert_array_equal(result.sel(block="input"), expected)
+    default = profile(small_network, images, ETAS)
+    np.testing.assert_array_equal(result.sel(block=["2", "0"]), default.sel(block=["2", "0"]))
+
+
+def test_a_tensor_is_measured_as_it_is_also_in_double_precision(small_network):
+    tenth = torch.full((1, 3, 12, 12), 0.1, dtype=torch.float64)  # float32(0.1) > 0.1
+    result = profile(small_network, tenth, 0.1, blocks=["input"])
+    np.testing.assert_array_equal(result.squeeze(), betti_numbers(tenth[0], 0.1))
+
+
+def test_a_module_of_the_users_own_that_is_called_input(images):
+    network = nn.Sequential()
+    network.add_module("input", nn.Conv2d(3, 2, 3))
+    expected = [betti_numbers(by_hand(network, image)[0], 0.0) for image in images]
+    np.testing.assert_array_equal(profile(network, images).squeeze(), expected)
+
+
+def test_vectors_are_read_as_c_by_1_by_1_and_flattening_a_pooled_map_changes_nothing(
+    small_network, images
+):
+    result = profile(small_network, images, ETAS)
+    np.testing.assert_array_equal(result.sel(block="5"), result.sel(block="6"))
+    inside = [(by_hand(small_network.eval(), image)[-1] <= 0).numpy() for image in images]
+    runs = [
+        np.sum(np.diff(np.r_[False, row].astype(int)) == 1) for row in inside
+    ]  # beta0 of a path
+    last = result.sel(block="7").isel(threshold=1)
+    np.testing.assert_array_equal(last, [[count, 0, 0] for count in runs])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_networks_of_any_precision(small_network, images, dtype):
+    network = small_network.to(dtype)
+    expected = betti_by_hand(copy.deepcopy(network).eval(), images.to(dtype))
+    np.testing.assert_array_equal(profile(network, images, ETAS), expected)
+    assert next(network.parameters()).dtype == dtype
+
+
+def test_outputs_of_any_strides(images):
+    network = Net(lambda net, x: net.second(net.first(x).transpose(1, 3)[:, ::2]))
+    result = profile(network, images, ETAS)
+    expected = [betti_numbers(image.transpose(0, 2)[::2], ETAS) for image in images]
+    np.testing.assert_array_equal(result.sel(block="second"), expected)
+
+
+def test_one_threshold_or_several_in_any_container(small_network, images):
+    several = profile(small_network, images, ETAS)
+    assert profile(small_network, images, 0).sizes["threshold"] == 1
+    np.testing.assert_array_equal(
+        profile(small_network, images, 0).squeeze("threshold"), several.isel(threshold=1)
+    )
+    for same in (tuple(ETAS), np.array(ETAS), torch.tensor(ETAS, dtype=torch.float64)):
+        xr.testing.assert_equal(profile(small_network, images, same), several)
+    everything = profile(small_network, images, [np.inf, -np.inf])
+    assert (everything == xr.DataArray([[1, 0, 0], [0, 0, 0]], dims=("threshold", "degree"))).all()
+
+
+def test_n_images_of_a_tensor_are_its_first(small_network, images):
+    xr.testing.assert_equal(
+        profile(small_network, images, ETAS, n_images=2), profile(small_network, images[:2], ETAS)
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_may_be_a_numpy_array(small_network, images):
+    flipped = images.numpy()[:, :, ::-1]
+    flipped.setflags(write=False)
+    xr.testing.assert_equal(profile(small_network, flipped), profile(small_network, images.flip(2)))
+
+
+def test_names_labels_and_attributes():
+    keywords = {"image_size": 16, "n_images": 6, "seed": 5, "weights": "random"}
+    result = profile("mobilenet_v2", "digits", ETAS, blocks=["features.0"], **keywords)
+    images, labels = load_images("digits", 16, 6, 5)
+    model = load_model("mobilenet_v2", weights="random", seed=5)
+    np.testing.assert_array_equal(result, profile(model, images, ETAS, blocks=["features.0"]))
+    np.testing.assert_array_equal(result.label, labels)
+    assert sorted(result.image.values) == list(result.image.values) != list(range(6))
+    assert all(isinstance(value, str) for value in result.attrs.values())
+    expected = {"model": "mobilenet_v2", "dataset": "digits", "image_size": "16x16", "seed": "5"}
+    expected |= {"weights": "random (seed 5)", "batch_norm": "eval", "device": "cpu"}
+    assert expected.items() <= result.attrs.items()
+    assert json.loads(result.attrs["versions"])["torch"] == torch.__version__.split("+")[0]
+    attrs = profile(Net(lambda net, x: net.second(net.first(x))), images).attrs
+    assert all(isinstance(value, str) for value in attrs.values())
+    assert (attrs["model"], attrs["dataset"], attrs["weights"]) == ("Net", "tensor", "as given")
+
+
+def test_a_profile_can_be_saved_and_read_again(small_network, images, tmp_path):
+    result = profile(small_network, images, ETAS)
+    result.to_netcdf(tmp_path / "profile.nc", engine="scipy")
+    with xr.open_dataarray(tmp_path / "profile.nc", engine="scipy") as saved:
+        np.testing.assert_array_equal(saved, result)
+        assert saved.attrs == result.attrs
+        assert list(saved.block.values) == list(result.block.values)
+
+
+# --- The measured figures of the design
+
+
+IMAGENET = [6142, 2706, 3156, 1379, 1489, 645, 626, 593, 978, 956, 921, 302, 287, 270, 258, 240]
+CIFAR10 = [1094, 1009, 1659, 976, 1079, 530, 504, 467, 904, 896, 860, 306, 292, 286, 272, 214]
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "figures"),
+    [("imagenet_samples", 20, IMAGENET), ("cifar10_samples", 10, CIFAR10)],
+)
+def test_omega_of_lite0_is_the_one_of_the_design(lite0, name, count, figures):
+    images = load_images(name)[0][:count]
+    omega = topological_complexity(profile(lite0, images)).mean("image").squeeze()
+    np.testing.assert_allclose(omega, figures, rtol=0.05)
+
+
+def test_lite0_recognises_the_imagenet_samples(lite0):
+    images, labels = load_images("imagenet_samples")
+    with torch.inference_mode():
+        found = lite0(images).argmax(dim=1)
+    assert (found == labels).double().mean() >= 0.75
+
+
+# --- The network is left as it was
+
+
+def state_of(model):
+    """All that a profile might change and must not."""
+    hooks = [name for name in vars(model) if "hooks" in name]
+    return {
+        "values": {key: value.clone() for key, value in model.state_dict().items()},
+        "flags": [
+            (m.training, getattr(m, "track_running_stats", None), getattr(m, "momentum", None))
+            for m in model.modules()
+        ],
+        "hooks": [len(getattr(m, name)) for m in model.modules() for name in hooks],
+        "tensors": [
+            (p.data_ptr(), p.device, p.dtype, p.requires_grad, p.is_inference(), p.grad)
+            for p in (*model.parameters(), *model.buffers())
+        ],
+    }
+
+
+def assert_same_state(model, before):
+    after = state_of(model)
+    values, expected = after.pop("values"), before.pop("values")
+    assert values.keys() == expected.keys()
+    assert all(torch.equal(values[key], expected[key]) for key in values)
+    assert after == before
+
+
+class Do(nn.Module):
+    """A block that raises, or gives whatever a function gives."""
+
+    def __init__(self, outcome):
+        super().__init__()
+        self.outcome = outcome
+
+    def forward(self, x):
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome(x)
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "per_image"])
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (lambda x: x, None),
+        (RuntimeError("in block '4'"), RuntimeError),
+        (KeyError("in block '4'"), KeyError),
+        (KeyboardInterrupt("in block '4'"), KeyboardInterrupt),
+        (lambda x: x * torch.nan, ValueError),
+        (lambda x: (x, x), TypeError),
+    ],
+    ids=["success", "RuntimeError", "KeyError", "KeyboardInterrupt", "NaN", "tuple"],
+)
+def test_a_network_is_left_as_it_was(small_network, images, outcome, error, batch_norm):
+    network = small_network.insert(4, Do(outcome))
+    network.insert(4, nn.BatchNorm2d(4, track_running_stats=False)).append(nn.Dropout())
+    network[0].weight.requires_grad_(False)
+    network.train()
+    network[1].eval()
+    network[1].momentum = None
+    seen = []
+    network[2].register_forward_hook(  # the user's own stays
+        lambda *_: seen.append(torch.is_inference_mode_enabled())
+    )
+    before, threads = state_of(network), threading.active_count()
+    with pytest.raises(error, match=r"block '[45]'") if error else contextlib.nullcontext():
+        profile(network, images, ETAS, batch_norm=batch_norm)
+    assert seen
+    assert all(seen)
+    assert_same_state(network, before)
+    assert threading.active_count() == threads
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_network_can_still_be_trained(small_network, images):
+    profile(small_network, images, ETAS)
+    small_network(images).sum().backward()
+    assert small_network[0].weight.grad.abs().sum() > 0
+    assert small_network[1].num_batches_tracked == 1
+
+
+def test_images_are_left_as_they_were(images):
+    network = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3))
+    before = images.clone()
+    result = profile(network, images[:1].requires_grad_(), ETAS, blocks=["input", "0"])
+    assert torch.equal(images, before)
+    np.testing.assert_array_equal(result.sel(block="input")[0], betti_numbers(before[0], ETAS))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_the_mode_of_the_caller_is_left_as_it_was(small_network, images, mode):
+    expected = profile(small_network, images, ETAS)
+    with mode():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        xr.testing.assert_identical(profile(small_network, images, ETAS), expected)
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_global_random_states_are_left_as_they_were(weights):
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    profile("efficientnet_lite0", "digits", n_images=1, image_size=32, seed=7, weights=weights)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+
+
+def test_activations_of_one_batch_at_most_are_alive():
+    # Outputs and their copies are known by their width, which nothing else in the process has.
+    network = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(6)))
+    alive = []
+
+    def count(*_):
+        tensors = [o for o in gc.get_objects() if type(o) is torch.Tensor]
+        alive.append(sum(t.ndim == 4 and t.shape[-1] == 53 for t in tensors))
+
+    network[0].register_forward_pre_hook(count)
+    profile(network, torch.randn(6, 3, 7, 53), ETAS)
+    # At the start of a batch: all images, the batch itself, and at most what two threads have not
+    # let go yet; a leak would add six or twelve with each of the six batches.
+    assert len(alive) == 6
+    assert max(alive) <= alive[0] + 5
+
+
+def test_progress_bar_only_when_asked_for(small_network, images, capfd):
+    profile(small_network, images)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    profile(small_network, images, progress=True)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "Sequential" in captured.err
+    assert "5/5" in captured.err
+
+
+# --- What is refused
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_activations_that_are_no_numbers_are_refused_naming_the_block(images, value):
+    def forward(net, x):
+        x = net.first(x).clone()
+        x[:, 1, 2, 3] = value
+        return net.second(x)
+
+    with pytest.raises(ValueError, match="NaN or infinite activations in block 'second'"):
+        profile(Net(forward), images)
+    profile(Net(forward), images, blocks=["first"])  # what is not measured may be anything
+
+
+@pytest.mark.parametrize(
+    ("forward", "error", "message"),
+    [
+        (lambda net, x: net.first(x), ValueError, "block 'second' did not run"),
+        (
+            lambda net, x: net.second(net.first(net.first(x))),
+            ValueError,
+            "block 'first' runs more than once",
+        ),
+        (
+            lambda net, x: net.second((net.first(x), x)),
+            TypeError,
+            "block 'second' gives tuple, not a tensor",
+        ),
+        (
+            lambda net, x: net.second(net.first(x).flatten(2)),
+            ValueError,
+            r"block 'second' gives shape \(1, 3, 168\); accepted: \(N, C, H, W\) or \(N, C\)",
+        ),
+        (
+            lambda net, x: net.second(net.first(x)[:, :0]),
+            ValueError,
+            r"block 'second' gives shape \(1, 0, 12, 14\)",
+        ),
+        (
+            lambda net, x: net.second(F.pixel_unshuffle(net.first(x), 2).reshape(4, 3, 6, 7)),
+            ValueError,
+            r"block 'second' gives shape \(4, 3, 6, 7\)",
+        ),
+        (lambda net, x: net.second(net.first(x) + 1j), TypeError, "block 'second'.*complex64"),
+    ],
+    ids=["does not run", "runs twice", "tuple", "3-D", "empty", "windows", "complex"],
+)
+def test_blocks_that_give_no_volumes_are_refused(images, forward, error, message):
+    with pytest.raises(error, match=message) as caught:
+        profile(Net(forward), images)
+    assert not getattr(caught.value, "__notes__", [])
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        (["0", "nonesuch"], "no such block: nonesuch; accepted: 'input' and names in model.named"),
+        ([], r"blocks: \[\]; accepted"),
+        (["0", "0"], r"blocks: \['0', '0'\]; accepted.*each once"),
+        ([0], "no such block: 0"),
+        ("input", "blocks.*'input'; accepted"),
+    ],
+)
+def test_lists_of_blocks_that_are_refused(small_network, images, blocks, message):
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
+        profile(small_network, images, blocks=blocks)
+    assert "i, n, p, u, t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "images are torch.uint8; accepted"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.complex64), TypeError, "images are torch.complex64"),
+        (np.zeros((1, 3, 8, 8), dtype=int), TypeError, "images are torch.int64"),
+        ([1, 2], TypeError, "images are list; accepted"),
+        (None, TypeError, "images are NoneType; accepted"),
+        (torch.zeros(3, 8, 8), ValueError, r"images have shape \(3, 8, 8\); accepted"),
+        (torch.zeros(0, 3, 8, 8), ValueError, r"images have shape \(0, 3, 8, 8\)"),
+        (torch.full((1, 3, 8, 8), torch.nan), ValueError, "images contain NaN or infinite"),
+        (torch.full((1, 3, 8, 8), torch.inf), ValueError, "images contain NaN or infinite"),
+        ("nonesuch", ValueError, "unknown data set 'nonesuch'; embedded: imagenet_samples"),
+    ],
+)
+def test_images_that_are_refused(small_network, images, error, message):
+    with pytest.raises(error, match=message):
+        profile(small_network, images)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"n_images": 6}, "6 images asked for, but the tensor has 5"),
+        ({"batch_norm": "train"}, "unknown batch_norm 'train'; accepted: 'eval' and 'per_image'"),
+        ({"batch_size": 0}, "batch_size is 0; accepted: a whole number from 1"),
+        ({"batch_size": 2.0}, "batch_size is 2.0; accepted"),
+        ({"batch_size": True}, "batch_size is True; accepted"),
+        ({"n_images": 0}, "n_images is 0; accepted"),
+        ({"n_images": 2.5}, "n_images is 2.5; accepted"),
+        ({"n_images": "2"}, "n_images is '2'; accepted"),
+        ({"n_images": True}, "n_images is True; accepted"),
+    ],
+)
+def test_options_that_are_refused(small_network, images, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        profile(small_network, images, **keywords)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(small_network, images):
+    result = profile(small_network, images, batch_size=np.int64(2), n_images=np.int64(3))
+    assert result.sizes["image"] == 3
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [np.nan, [0, np.nan], [], [[0.0]], None, [None], "0", "abc", 1j, 10**400],
+    ids=lambda value: repr(value)[:9],
+)
+def test_thresholds_that_are_refused(small_network, images, thresholds):
+    with pytest.raises((TypeError, ValueError), match=r"threshold.*; accepted: one"):
+        profile(small_network, images, thresholds)
+
+
+def test_thresholds_that_betti_numbers_takes(small_network, images):
+    expected = profile(small_network, images, [0.0, 1.0])
+    for same in (torch.tensor([0.0, 1.0], requires_grad=True), iter([0, 1])):
+        xr.testing.assert_identical(profile(small_network, images, same), expected)
+
+
+@pytest.mark.parametrize("model", [None, torch.relu, nn.ReLU], ids=["None", "function", "class"])
+def test_what_is_no_network_is_refused(images, model):
+    with pytest.raises(TypeError, match=r"model is .*; accepted"):
+        profile(model, images)
+
+
+def test_unknown_names_of_networks_are_refused(images):
+    with pytest.raises(ValueError, match="unknown network 'resnet'; embedded: efficientnet_lite0"):
+        profile("resnet", images)
+
+
+def test_images_too_small_for_per_image_statistics_say_so(images):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
+    profile(network, images)
+    with pytest.raises(ValueError, match="more than 1 value per channel") as caught:
+        profile(network, images, batch_norm="per_image")
+    assert "12 x 14 pixels with batch_norm='per_image'" in caught.value.__notes__[0]
