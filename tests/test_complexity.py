@@ -12,6 +12,9 @@ from topo_utils import (
     betti_numbers,
     decay,
     depth_decay_verdict,
+    invariance,
+    invariance_verdict,
+    profile_distance,
     relative_depth,
     topological_complexity,
 )
@@ -267,3 +270,132 @@ def test_a_paired_difference_needs_the_same_images():
     omega = xr.DataArray(np.ones((3, 4)), dims=("image", "block"), coords={"image": [0, 1, 2]})
     with pytest.raises(ValueError, match="of different images"):
         decay(omega, relative_to=omega.assign_coords(image=[0, 1, 3]))
+
+
+# ---------------------------------------------------------------------------------------------
+# Invariance.
+
+
+def falling(slope, blocks=12, images=20, noise=0.1, seed=0):
+    """Omega that falls along depth with the given slope of its logarithm, noisy over images."""
+    rng = np.random.default_rng(seed)
+    logs = 8 + slope * np.linspace(0, 1, blocks) + noise * rng.normal(size=(images, blocks))
+    return np.expm1(logs)
+
+
+def test_the_distance_of_straight_curves_has_a_closed_form():
+    a, b = falling(-2, blocks=7, noise=0), falling(-3, blocks=12, noise=0)
+    x = np.linspace(0, 1, 32)
+    assert profile_distance(a, b) == pytest.approx(np.sqrt(np.mean((x - x.mean()) ** 2)))
+    assert profile_distance(a, b) == profile_distance(b, a)
+    assert profile_distance(a, a) == 0
+
+
+def test_the_distance_does_not_see_a_common_factor():
+    omega = falling(-2)
+    assert profile_distance(omega, 1 + omega) < 1e-3  # counts are large, so log(1 + x) is log(x)
+    assert profile_distance(omega, 7 * omega) < 1e-2
+    assert profile_distance(omega, omega[:, ::-1]) > 1
+
+
+@pytest.mark.parametrize(
+    ("slope", "verdict"),
+    [(-2.0, "reproduced"), (-2.6, "reproduced with limits"), (-4, "not reproduced")],
+)
+def test_an_invariance_can_come_out_either_way(slope, verdict):
+    curves = {
+        "a": falling(-2),
+        "changed": falling(slope, seed=1),
+        "other": falling(-4, seed=2),
+        "another": falling(-0.2, seed=3),
+    }
+    comparisons = [("a", "other"), ("a", "another"), ("other", "another")]
+    found = invariance(curves, [("a", "changed")], comparisons)
+    assert found.verdict == verdict
+    assert found.low <= found.ratio <= found.high
+    assert found.ratio == pytest.approx(abs(slope + 2) / 2, abs=0.06)
+    assert list(found.pairs["kind"]) == ["change"] + ["comparison"] * 3
+    assert found[:4] == invariance(curves, [("a", "changed")], comparisons)[:4]
+
+
+def test_the_floor_takes_away_what_noise_alone_adds():
+    noisy = [
+        invariance(
+            {
+                "a": falling(-2, noise=1, seed=s),
+                "b": falling(-2, noise=1, seed=s + 99),
+                "c": falling(2),
+            },
+            [("a", "b")],
+            [("a", "c")],
+        ).pairs.iloc[0]
+        for s in range(20)
+    ]
+    plain = np.mean(
+        [
+            profile_distance(falling(-2, noise=1, seed=s), falling(-2, noise=1, seed=s + 99))
+            for s in range(20)
+        ]
+    )
+    assert np.median([row["distance"] for row in noisy]) < plain / 2
+    assert np.mean([row["floor"] for row in noisy]) == pytest.approx(plain, rel=0.25)
+
+
+def test_curves_of_the_same_images_are_compared_image_by_image():
+    offset = np.random.default_rng(5).normal(size=(20, 1)) * np.linspace(0, 2, 12)  # of each image
+
+    def curve(slope, seed, dataset):
+        omega = np.expm1(np.log1p(falling(slope, noise=0.01, seed=seed)) + offset)
+        coords = {"image": np.arange(20), "block": np.arange(12)}
+        return xr.DataArray(omega, coords, ("image", "block"), attrs={"dataset": dataset})
+
+    other = falling(2)
+    paired = {"a": curve(-2, 0, "x"), "b": curve(-2.2, 1, "x"), "c": other}
+    apart = {"a": curve(-2, 0, "x"), "b": curve(-2.2, 1, "y"), "c": other}
+    widths = []
+    for curves in (paired, apart):
+        row = invariance(curves, [("a", "b")], [("a", "c")]).pairs.iloc[0]
+        widths.append(row["high"] - row["low"])
+    assert widths[0] < widths[1] / 4
+
+
+def test_published_means_and_errors_stand_for_images():
+    mean = falling(-2, noise=0)[0]
+    curves = {"a": (mean, mean / 1000), "b": (mean, mean / 1000), "c": falling(-4)}
+    found = invariance(curves, [("a", "b")], [("a", "c")])
+    assert found.ratio == 0
+    assert found.verdict == "reproduced"
+    assert 0 < found.high < 0.01
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.0, 0.249, "reproduced"),
+        (0.0, 0.25, "reproduced with limits"),
+        (0.5, 0.9, "reproduced with limits"),
+        (0.501, 0.9, "not reproduced"),
+    ],
+)
+def test_the_rule_of_invariance(low, high, verdict):
+    assert invariance_verdict(low, high) == verdict
+
+
+def test_an_interval_without_order_has_no_verdict():
+    for low, high in ((np.nan, 1.0), (0.0, np.nan), (1.0, 0.0)):
+        with pytest.raises(ValueError, match="needed: two numbers in order"):
+            invariance_verdict(low, high)
+
+
+def test_invariance_of_what_cannot_be_compared_is_refused():
+    curves = {"a": falling(-2), "b": falling(-3), "one": falling(-2)[:1]}
+    with pytest.raises(ValueError, match="need at least one pair of names each"):
+        invariance(curves, [], [("a", "b")])
+    with pytest.raises(ValueError, match="no curve x; curves: a, b, one"):
+        invariance(curves, [("a", "x")], [("a", "b")])
+    with pytest.raises(ValueError, match="curve one has 1 image"):
+        invariance(curves, [("a", "one")], [("a", "b")])
+    with pytest.raises(ValueError, match="do not differ from one another"):
+        invariance(curves | {"c": curves["a"]}, [("a", "b")], [("a", "c")])
+    with pytest.raises(ValueError, match="confidence is 2; accepted"):
+        invariance(curves, [("a", "b")], [("a", "b")], confidence=2)

@@ -557,3 +557,52 @@ def test_images_too_small_for_per_image_statistics_say_so(images):
     with pytest.raises(ValueError, match="more than 1 value per channel") as caught:
         profile(network, images, batch_norm="per_image")
     assert "12 x 14 pixels with batch_norm='per_image'" in caught.value.__notes__[0]
+
+
+class Given(nn.Module):
+    """A network whose one block gives what it is told to, whatever the image."""
+
+    def __init__(self, volume):
+        super().__init__()
+        self.block = nn.Identity()
+        self.volume = volume
+
+    def forward(self, x):
+        return self.block(self.volume.expand(len(x), *self.volume.shape))
+
+
+def test_shuffles_keep_what_they_should(images):
+    # Solid channels of one value each: a column of channels at every pixel.
+    levels = torch.tensor([0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
+    solid = Given(levels[:, None, None].expand(6, 9, 9).clone())
+    plain = profile(solid, images).squeeze()
+    np.testing.assert_array_equal(plain[0], [3, 0, 0])
+    within = profile(solid, images, null="within_channels").squeeze()
+    np.testing.assert_array_equal(within, plain)  # each channel has one value only
+    ordered = profile(solid, images, null="channel_order").squeeze()
+    assert set(np.unique(ordered[:, 0])) <= {1, 2, 3}  # layers, in some order
+    assert not ordered[:, 1:].any()
+    everything = profile(solid, images, null="volume").squeeze()
+    assert (everything.sum("degree") > 20).all()
+
+    # The distribution stays: at its maximum the set is full, below its minimum empty.
+    mixed = Given(torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0)))
+    ends = [float(mixed.volume.min()) - 1, float(mixed.volume.max())]
+    for null in ("volume", "within_channels", "channel_order"):
+        shuffled = profile(mixed, images, ends, null=null).squeeze()
+        np.testing.assert_array_equal(shuffled[0], [[0, 0, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize("null", ["volume", "within_channels", "channel_order"])
+def test_shuffles_follow_the_seed_and_nothing_else(small_network, images, null):
+    first = profile(small_network, images, null=null, blocks=["0", "4"])
+    again = profile(small_network, images, null=null, blocks=["4", "0"], batch_size=2)
+    np.testing.assert_array_equal(first.sel(block=["4", "0"]), again)
+    other = profile(small_network, images, null=null, blocks=["0", "4"], seed=1)
+    assert (first != other).any()
+    assert first.attrs["null"] == null
+
+
+def test_an_unknown_shuffle_is_refused(small_network, images):
+    with pytest.raises(ValueError, match="unknown null 'rows'; accepted: None, 'volume', "):
+        profile(small_network, images, null="rows")

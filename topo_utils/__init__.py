@@ -9,8 +9,12 @@ __version__ = "0.1.0"
 _NAMES = {
     "complexity": (
         "Decay",
+        "Invariance",
         "decay",
         "depth_decay_verdict",
+        "invariance",
+        "invariance_verdict",
+        "profile_distance",
         "relative_depth",
         "topological_complexity",
     ),

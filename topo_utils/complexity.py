@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 __all__ = [
     "Decay",
+    "Invariance",
     "decay",
     "depth_decay_verdict",
+    "invariance",
+    "invariance_verdict",
+    "profile_distance",
     "relative_depth",
     "topological_complexity",
 ]
+
+_POINTS = 32  # of relative depth, at which curves of networks with other numbers of blocks meet
 
 
 def topological_complexity(profile):
@@ -116,10 +123,7 @@ def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0)
         Another shape, fewer than two images or blocks, values that are no counts, other images in
         `relative_to`, or a confidence or number of resamples out of range.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; accepted: between 0 and 1")
-    if n_bootstrap < 1:
-        raise ValueError(f"n_bootstrap is {n_bootstrap!r}; accepted: a whole number from 1")
+    _check_bootstrap(n_bootstrap, confidence)
     labelled = isinstance(omega, xr.DataArray) and isinstance(relative_to, xr.DataArray)
     if labelled and not omega["image"].equals(relative_to["image"]):
         raise ValueError("omega and relative_to are of different images")
@@ -194,6 +198,189 @@ def depth_decay_verdict(pretrained, untrained):
     if not limits:
         return "reproduced", f"{reason}, in none without training, and each ends at its minimum."
     return "reproduced with limits", f"{reason}, but {', and '.join(limits)}."
+
+
+def profile_distance(omega_a, omega_b):
+    """How much two complexity curves differ in shape; no unit, at least 0.
+
+    The root mean square, over 32 points of relative depth, of the difference of the two mean curves
+    log(1 + mean Omega), each minus its own mean over depth: a factor that all blocks share makes no
+    difference. A distance of 0.1 is a ratio of the curves that varies by about 10 % along depth.
+
+    Parameters
+    ----------
+    omega_a, omega_b : xarray.DataArray, dims image and block, or array-like, shape (N, L)
+        Omega by image and block, for one threshold; the numbers of images and of blocks may differ.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        As `decay`, but one image is enough.
+    """
+    a, b = (_shapes(_image_by_block(omega).mean(axis=0)) for omega in (omega_a, omega_b))
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+class Invariance(NamedTuple):
+    """What `invariance` finds.
+
+    Attributes
+    ----------
+    ratio, low, high : float
+        Median distance under the change that should not matter, divided by the median distance of
+        what should differ; and its bootstrap interval.
+    verdict : str
+        By `invariance_verdict`.
+    pairs : pandas.DataFrame
+        One row for each pair: a, b, kind ("change" or "comparison"), distance (the floor
+        subtracted) with low and high, floor, and the ratio to the median comparison with ratio_low
+        and ratio_high.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    verdict: str
+    pairs: pd.DataFrame
+
+
+def invariance_verdict(low, high):
+    """The one rule for every claim of invariance, from the interval of the ratio.
+
+    "reproduced" when the upper end is below 0.25, "not reproduced" when the lower end is above 0.5,
+    "reproduced with limits" between.
+
+    Raises
+    ------
+    ValueError
+        An end that is NaN, or low above high.
+    """
+    if not low <= high:
+        raise ValueError(f"interval is [{low}, {high}]; needed: two numbers in order")
+    if high < 0.25:
+        return "reproduced"
+    return "not reproduced" if low > 0.5 else "reproduced with limits"
+
+
+def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.95, seed=0):
+    """Is a curve the same under a change, measured by how much it differs where it should?
+
+    The distances of `profile_distance` under the changes are divided by the median distance over
+    the comparison pairs. The interval is a bootstrap over images: curves of the same images share
+    the resamples, so that they are compared image by image. A distance between two noisy means is
+    too large, and a resampled one again; both are corrected by the split-half floor, the distance
+    that halves of the same images have from one another, brought to the size of the whole.
+
+    Parameters
+    ----------
+    curves : dict of str to curve
+        By name: Omega as `decay` takes it, a DataArray or an array (N, L), N >= 2. Two DataArrays
+        are of the same images if their attribute "dataset" and their coordinate "image" agree (a
+        tensor's images are its attribute "dataset" = "tensor"; give it another with
+        ``omega.attrs["dataset"] = ...`` where tensors are of different images); arrays are of
+        images of their own. Or, where images are not at hand, a pair (mean, standard error), both
+        of shape (L,): its resamples are normal, independent over blocks.
+    changes, comparisons : sequence of (str, str)
+        Pairs of names: what should be the same, and what should differ.
+    n_bootstrap : int
+        Number of resamples.
+    confidence : float
+        Of the intervals, between 0 and 1.
+    seed : int
+        Of the resamples and of the split halves.
+
+    Returns
+    -------
+    Invariance
+
+    Raises
+    ------
+    ValueError
+        As `decay`; no pairs; a name that is not among the curves; comparison curves that do not
+        differ from one another.
+    """
+    _check_bootstrap(n_bootstrap, confidence)
+    if not len(changes) or not len(comparisons):
+        raise ValueError("changes and comparisons need at least one pair of names each")
+    used = {name for pair in (*changes, *comparisons) for name in pair}
+    if used - curves.keys():
+        unknown = ", ".join(sorted(used - curves.keys()))
+        raise ValueError(f"no curve {unknown}; curves: {', '.join(curves)}")
+
+    whole, resampled, halves = {}, {}, {}
+    for name in sorted(used):
+        curve = curves[name]
+        if isinstance(curve, tuple):
+            mean, error = (np.asarray(part, dtype=np.float64) for part in curve)
+            rng = np.random.default_rng([seed, *name.encode()])
+            draws = mean + error * rng.normal(size=(n_bootstrap, len(mean)))
+            resampled[name] = _shapes(np.maximum(draws, 0))
+            # A half has twice the variance of the whole.
+            draws = mean + np.sqrt(2) * error * rng.normal(size=(2, n_bootstrap, len(mean)))
+            halves[name] = _shapes(np.maximum(draws, 0))
+            whole[name] = _shapes(mean)
+            continue
+        omega = _image_by_block(curve)
+        if len(omega) < 2:
+            raise ValueError(f"curve {name} has 1 image; an interval over images needs at least 2")
+        sample = name
+        if isinstance(curve, xr.DataArray):
+            sample = f"{curve.attrs.get('dataset', name)} {curve.get_index('image').tolist()}"
+        rng = np.random.default_rng([seed, *sample.encode()])  # the same for the same images
+        draws = rng.integers(len(omega), size=(n_bootstrap, len(omega)))
+        resampled[name] = _shapes(omega[draws].mean(axis=1))
+        order = rng.permuted(np.tile(np.arange(len(omega)), (n_bootstrap, 1)), axis=1)
+        middle = len(omega) // 2
+        parts = order[:, :middle], order[:, middle : 2 * middle]
+        halves[name] = np.stack([_shapes(omega[part].mean(axis=1)) for part in parts])
+        whole[name] = _shapes(omega.mean(axis=0))
+
+    tail = 50 * (1 - confidence)
+    rows, draws = [], {"change": [], "comparison": []}
+    for kind, pairs in (("change", changes), ("comparison", comparisons)):
+        for a, b in pairs:
+            # The difference of halves has four times the variance of the difference of wholes.
+            split = (halves[a] - halves[b])[0] - (halves[a] - halves[b])[1]
+            floor = np.mean(split**2) / 4
+            squared = np.mean((whole[a] - whole[b]) ** 2) - floor
+            again = np.mean((resampled[a] - resampled[b]) ** 2, axis=1) - 2 * floor
+            again = np.sqrt(np.maximum(again, 0))
+            low, high = np.percentile(again, [tail, 100 - tail])
+            rows.append((a, b, kind, np.sqrt(max(squared, 0)), low, high, np.sqrt(floor)))
+            draws[kind].append(again)
+    pairs = pd.DataFrame(rows, columns=["a", "b", "kind", "distance", "low", "high", "floor"])
+    median = pairs.groupby("kind")["distance"].median()
+    typical = np.median(draws["comparison"], axis=0)
+    if median["comparison"] == 0 or (typical == 0).mean() > 1 - confidence:
+        raise ValueError("the comparison curves do not differ from one another beyond their noise")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.concatenate([draws["change"], draws["comparison"]]) / typical
+        low, high = np.percentile(np.median(draws["change"], axis=0) / typical, [tail, 100 - tail])
+        pairs["ratio"] = pairs["distance"] / median["comparison"]
+        pairs["ratio_low"], pairs["ratio_high"] = np.percentile(ratios, [tail, 100 - tail], axis=1)
+    ratio = float(median["change"] / median["comparison"])
+    return Invariance(ratio, float(low), float(high), invariance_verdict(low, high), pairs)
+
+
+def _shapes(means):
+    """Mean curves (..., L) as log(1 + mean), on common points of depth, minus their own means."""
+    means = np.asarray(means, dtype=np.float64)
+    depth, points = relative_depth(means.shape[-1]), np.linspace(0, 1, _POINTS)
+    logs = np.log1p(means).reshape(-1, len(depth))
+    curves = np.stack([np.interp(points, depth, curve) for curve in logs])
+    curves -= curves.mean(axis=1, keepdims=True)
+    return curves.reshape(*means.shape[:-1], _POINTS)
+
+
+def _check_bootstrap(n_bootstrap, confidence):
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence!r}; accepted: between 0 and 1")
+    if n_bootstrap < 1:
+        raise ValueError(f"n_bootstrap is {n_bootstrap!r}; accepted: a whole number from 1")
 
 
 def _image_by_block(omega):

@@ -19,6 +19,8 @@ from topo_utils.models import load_model, model_blocks
 
 __all__ = ["embedding_profile"]
 
+_NULLS = (None, "volume", "within_channels", "channel_order")
+
 
 def embedding_profile(
     model,
@@ -32,6 +34,7 @@ def embedding_profile(
     device="auto",
     batch_norm="eval",
     weights="pretrained",
+    null=None,
     seed=0,
     progress=True,
 ):
@@ -66,8 +69,13 @@ def embedding_profile(
         left in training mode and fed one image at a time would); running statistics never change.
     weights : {"pretrained", "random"}
         Of a network given by name.
+    null : {None, "volume", "within_channels", "channel_order"}
+        What to shuffle in every volume before it is counted, as a control: nothing; all its values
+        (space and channels are lost, the distribution stays); the values of each channel (each
+        channel keeps its distribution); the order of the channels, which is arbitrary, since
+        permuting it with the next layer's weights leaves the network's function as it is.
     seed : int
-        Of random weights and of the draw of images.
+        Of random weights, of the draw of images and of the shuffles.
     progress : bool
         Whether to show a progress bar (on stderr).
 
@@ -76,8 +84,8 @@ def embedding_profile(
     xarray.DataArray of int64, dims ("image", "block", "threshold", "degree")
         beta0, beta1, beta2 along "degree". Coordinates: the image's index in its data set and its
         label where it has one, block names, thresholds. Attributes (strings, so that any file
-        format takes them): model, weights, dataset, image_size, batch_norm, device, seed and
-        versions (JSON).
+        format takes them): model, weights, dataset, image_size, batch_norm, null, device, seed
+        and versions (JSON).
 
     Raises
     ------
@@ -98,6 +106,8 @@ def embedding_profile(
     """
     if batch_norm not in ("eval", "per_image"):
         raise ValueError(f"unknown batch_norm {batch_norm!r}; accepted: 'eval' and 'per_image'")
+    if null not in _NULLS:
+        raise ValueError(f"unknown null {null!r}; accepted: {', '.join(map(repr, _NULLS))}")
     whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
     if not whole or batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}; accepted: a whole number from 1")
@@ -119,6 +129,7 @@ def embedding_profile(
     attributes |= {
         "image_size": f"{height}x{width}",
         "batch_norm": batch_norm,
+        "null": str(null),
         "device": str(device),
         "versions": json.dumps(
             {package: version(package) for package in ("topo_utils", "torch", "numpy", "numba")}
@@ -153,10 +164,17 @@ def embedding_profile(
         stack.enter_context(torch.inference_mode())
         pending = {}
 
-        def reduce(name, output):
-            """Betti numbers of a batch of outputs (N, C, H, W): (N, T, 3)."""
+        def reduce(name, output, first):
+            """Betti numbers (N, T, 3) of outputs (N, C, H, W); `first` is its first image."""
             if not torch.isfinite(output).all():
                 raise ValueError(f"NaN or infinite activations in block {name!r}")
+            if null is not None:
+                # One generator an image and block, so that batches make no difference.
+                seeds = ([seed, first + i, *name.encode()] for i in range(len(output)))
+                output = [
+                    _shuffled(volume, null, np.random.default_rng(key))
+                    for volume, key in zip(output, seeds, strict=True)
+                ]
             return np.stack([betti_numbers(volume, etas) for volume in output])
 
         def record(name, output):
@@ -167,7 +185,7 @@ def embedding_profile(
                 )
             # A copy: in-place layers after this block may overwrite what it gave.
             pending[name] = pool.submit(
-                reduce, name, _as_volumes(name, output, len(batch)).to("cpu", copy=True)
+                reduce, name, _as_volumes(name, output, len(batch)).to("cpu", copy=True), start
             )
 
         for name in blocks:
@@ -249,6 +267,15 @@ def _as_volumes(name, output, n_images):
             f"none of them 0, N = {n_images} images"
         )
     return output[:, :, None, None] if output.ndim == 2 else output
+
+
+def _shuffled(volume, null, rng):
+    """A volume (C, H, W) with its values, or its channels, in another order."""
+    if null == "channel_order":
+        return volume[torch.from_numpy(rng.permutation(len(volume)))]
+    rows = volume.flatten() if null == "volume" else volume.flatten(1)
+    # Through float64, which holds every value exactly: numpy has no bfloat16.
+    return rng.permuted(rows.double().numpy(), axis=-1).reshape(volume.shape)
 
 
 def _norms(model):
