@@ -15,6 +15,7 @@ pages of prose. Everything made lies under ``_build/``:
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import logging
@@ -193,36 +194,7 @@ class Project:
 
     def parameters(self, chapter):
         """The parameters that a chapter declares, by name."""
-        cells = [
-            cell.source
-            for cell in self.read(chapter).cells
-            if "parameters" in cell.metadata.get("tags", [])
-        ]
-        if len(cells) != 1:
-            raise BookError(
-                f"chapter {chapter} has {len(cells)} cells tagged parameters; needed: 1"
-            )
-        (source,) = cells
-        lines = source.splitlines()
-
-        def comment_above(node):
-            """The comment lines right above an assignment, joined."""
-            start = node.lineno - 1
-            first = start
-            while first > 0 and lines[first - 1].startswith("#"):
-                first -= 1
-            return " ".join(line.lstrip("# ") for line in lines[first:start])
-
-        return {
-            node.target.id: Parameter(
-                node.target.id,
-                ast.unparse(node.annotation),
-                ast.literal_eval(node.value),
-                comment_above(node),
-            )
-            for node in ast.parse(source).body
-            if isinstance(node, ast.AnnAssign)
-        }
+        return _declared(chapter, self.source(chapter).read_text(encoding="utf-8"))
 
     def presets(self):
         """Parameters by preset and chapter, each checked against what the chapter declares."""
@@ -345,8 +317,7 @@ class Project:
         for file in sorted(Path(__file__).parent.rglob("*")):
             if file.suffix in (".py", ".csv") and file.name not in ("book.py", "__main__.py"):
                 digest.update(file.read_bytes())
-        packages = {f"{d.name}=={d.version}" for d in distributions()}
-        digest.update(json.dumps([sys.version, *sorted(packages)]).encode())
+        digest.update(json.dumps(_environment()).encode())
         return digest.hexdigest()
 
     def build_book(self, preset="default", *, progress=True):
@@ -447,6 +418,47 @@ class Project:
 
 
 # ---------------------------------------------------------------------------------------------
+
+
+@functools.cache  # presets are checked against all chapters, again and again
+def _declared(chapter, text):
+    """The parameters declared in the text of a chapter."""
+    import jupytext
+
+    cells = [
+        cell.source
+        for cell in jupytext.reads(text, fmt="py:percent").cells
+        if "parameters" in cell.metadata.get("tags", [])
+    ]
+    if len(cells) != 1:
+        raise BookError(f"chapter {chapter} has {len(cells)} cells tagged parameters; needed: 1")
+    (source,) = cells
+    lines = source.splitlines()
+
+    def comment_above(node):
+        """The comment lines right above an assignment, joined."""
+        start = node.lineno - 1
+        first = start
+        while first > 0 and lines[first - 1].startswith("#"):
+            first -= 1
+        return " ".join(line.lstrip("# ") for line in lines[first:start])
+
+    return {
+        node.target.id: Parameter(
+            node.target.id,
+            ast.unparse(node.annotation),
+            ast.literal_eval(node.value),
+            comment_above(node),
+        )
+        for node in ast.parse(source).body
+        if isinstance(node, ast.AnnAssign)
+    }
+
+
+@functools.cache
+def _environment():
+    """Python and every installed package with its version."""
+    return [sys.version, *sorted({f"{d.name}=={d.version}" for d in distributions()})]
 
 
 def _finding(notebook):
