@@ -297,9 +297,11 @@ class Project:
         except PapermillExecutionError as error:
             where = f"cell [{error.exec_count}]" if error.exec_count else f"cell {error.cell_index}"
             first_line = error.source.strip().partition("\n")[0]
+            # The end of the traceback: the error as it is printed, with its notes.
+            printed = _plain("\n".join(error.traceback)).rpartition(f"{error.ename}: ")[2].strip()
             raise BookError(
                 f"chapter {chapter} failed in {where} ({first_line}): {error.ename}: "
-                f"{error.evalue}\nThe executed notebook is kept in {out}"
+                f"{printed}\nThe executed notebook is kept in {out}"
             ) from error
         executed.metadata.papermill["input_path"] = f"notebooks/{chapter}.py"
         executed.metadata.papermill["output_path"] = out.name
@@ -404,7 +406,7 @@ class Project:
         html = out / "_build" / "html"
         missing = [page for page in self.pages() if not (html / f"{page}.html").is_file()]
         if done.returncode or missing:
-            lines = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr).splitlines()
+            lines = _plain(done.stdout + done.stderr).splitlines()
             told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
             # A page with a warning would not be looked at again by an incremental build.
             shutil.rmtree(out, ignore_errors=True)
@@ -495,6 +497,11 @@ def _findings_table(results):
             f"{name.replace('_', ' ')}: {format_number(number)} |"
         )
     return "\n".join(rows) + "\n"
+
+
+def _plain(text):
+    """Text without the colours of a terminal."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
 def _read_yaml(path):
