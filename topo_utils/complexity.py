@@ -332,11 +332,11 @@ def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.9
             sample = f"{curve.attrs.get('dataset', name)} {curve.get_index('image').tolist()}"
         rng = np.random.default_rng([seed, *sample.encode()])  # the same for the same images
         draws = rng.integers(len(omega), size=(n_bootstrap, len(omega)))
-        resampled[name] = _shapes(omega[draws].mean(axis=1))
+        resampled[name] = _shapes(_means(omega, draws))
         order = rng.permuted(np.tile(np.arange(len(omega)), (n_bootstrap, 1)), axis=1)
         middle = len(omega) // 2
         parts = order[:, :middle], order[:, middle : 2 * middle]
-        halves[name] = np.stack([_shapes(omega[part].mean(axis=1)) for part in parts])
+        halves[name] = np.stack([_shapes(_means(omega, part)) for part in parts])
         whole[name] = _shapes(omega.mean(axis=0))
 
     tail = 50 * (1 - confidence)
@@ -364,6 +364,13 @@ def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.9
         pairs["ratio_low"], pairs["ratio_high"] = np.percentile(ratios, [tail, 100 - tail], axis=1)
     ratio = float(median["change"] / median["comparison"])
     return Invariance(ratio, float(low), float(high), invariance_verdict(low, high), pairs)
+
+
+def _means(omega, draws):
+    """Mean Omega (B, L) over the images that each of B draws names, shape (B, n)."""
+    weights = np.zeros((len(draws), len(omega)))
+    np.add.at(weights, (np.arange(len(draws))[:, None], draws), 1 / draws.shape[1])
+    return weights @ omega  # omega[draws] would take memory for every drawn image
 
 
 def _shapes(means):
