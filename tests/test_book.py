@@ -55,7 +55,8 @@ glue(half=half)
 # %%
 verdict = "reproduced" if half < 2 else "not reproduced"
 interval = (half, half - 1, half + 1)
-record_finding("Halves are small", verdict, f"half is {half}.", {"half": interval})
+numbers = {"half": interval, "a_double": 2 * number}
+record_finding("Halves are small", verdict, f"half is {half}.", numbers)
 """
 )
 
@@ -95,7 +96,11 @@ def test_a_book_is_built_and_rebuilt(project, capsys):
             "claim": "Halves are small",
             "verdict": "reproduced",
             "reason": "half is 1.5.",
-            "numbers": {"half": {"value": 1.5, "low": 0.5, "high": 2.5}},
+            "numbers": {
+                "half": {"value": 1.5, "low": 0.5, "high": 2.5},
+                "a_double": {"value": 6.0},
+            },
+            "headline": "half",
         }
     }
     executed = project.build / "executed" / "small.ipynb"
@@ -103,12 +108,13 @@ def test_a_book_is_built_and_rebuilt(project, capsys):
     assert str(project.root) not in executed.read_text()
     assert not list(project.notebooks.rglob("*.ipynb"))
 
-    # Nothing changed: nothing is executed.
+    # Nothing changed: nothing is executed, and the page is the same.
     before = executed.stat().st_mtime_ns
     capsys.readouterr()
     project.build_book()
     assert "small: unchanged" in capsys.readouterr().out
     assert executed.stat().st_mtime_ns == before
+    assert "half: 1.5 [0.5, 2.5]" in (project.build / "html" / "intro.html").read_text()
 
     # Other parameters: executed again, and everything follows.
     project.build_book("large")

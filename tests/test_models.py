@@ -9,7 +9,14 @@ import torch
 from torch import nn
 from torchvision import models as tv
 
-from topo_utils import load_images, load_model, model_blocks, model_names, published_table
+from topo_utils import (
+    calibrate_batch_norm,
+    load_images,
+    load_model,
+    model_blocks,
+    model_names,
+    published_table,
+)
 from topo_utils.models import EMBEDDED_MODELS, TORCHVISION_MODELS
 
 COUNTS = {"efficientnet_lite0": 16, "efficientnet_lite1": 21, "efficientnet_lite2": 21}
@@ -186,3 +193,29 @@ def test_unknown_weights_name_the_accepted_ones(weights):
 def test_what_is_no_network_has_no_blocks(model):
     with pytest.raises(TypeError, match=r"model is .*; accepted"):
         model_blocks(model)
+
+
+def test_calibrated_batch_norm_gives_normalised_activations_and_leaves_dropout_alone():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Dropout(0.5),
+        nn.Conv2d(4, 5, 3),
+        nn.BatchNorm2d(5),
+    )
+    images = 7 + 3 * torch.randn(6, 3, 12, 12)
+    momenta = [network[1].momentum, network[4].momentum]
+    assert calibrate_batch_norm(network, images) is network
+    assert not any(module.training for module in network.modules())
+    assert [network[1].momentum, network[4].momentum] == momenta
+    for layers in (network[:2], network):  # the second too: what came before was in eval mode
+        output = layers(images)
+        torch.testing.assert_close(
+            output.mean((0, 2, 3)), torch.zeros(output.shape[1]), atol=0.05, rtol=0
+        )
+        torch.testing.assert_close(
+            output.std((0, 2, 3)), torch.ones(output.shape[1]), atol=0.05, rtol=0
+        )
+    with pytest.raises(ValueError, match="1 image; statistics of a batch need at least 2"):
+        calibrate_batch_norm(network, images[:1])

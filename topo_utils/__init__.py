@@ -21,7 +21,7 @@ _NAMES = {
     "cubical": ("betti_from_persistence", "betti_numbers", "persistence"),
     "datasets": ("dataset_names", "load_images", "normalise", "open_images", "published_table"),
     "embedding": ("embedding_profile",),
-    "models": ("load_model", "model_blocks", "model_names"),
+    "models": ("calibrate_batch_norm", "load_model", "model_blocks", "model_names"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

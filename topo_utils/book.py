@@ -98,6 +98,7 @@ def record_finding(claim, verdict, reason, numbers):
         if interval:
             recorded[name] |= {"low": interval[0], "high": interval[1]}
     finding = {"claim": claim, "verdict": verdict, "reason": reason, "numbers": recorded}
+    finding["headline"] = next(iter(recorded))  # notebooks are kept with their keys sorted
     box = f":::{{admonition}} Verdict: {verdict}\n:class: {_COLOURS[verdict]}\n{reason}\n:::"
     display({"text/markdown": box, "text/plain": box}, raw=True, metadata={_FINDING: finding})
 
@@ -491,7 +492,8 @@ def _findings_table(results):
     """A Markdown table of all findings, for the book's first page."""
     rows = ["| chapter | claim | verdict | number |", "|---|---|---|---|"]
     for chapter, finding in results.items():
-        name, number = next(iter(finding["numbers"].items()))
+        name = finding["headline"]
+        number = finding["numbers"][name]
         rows.append(
             f"| [](./{chapter}.ipynb) | {finding['claim']} | **{finding['verdict']}** | "
             f"{name.replace('_', ' ')}: {format_number(number)} |"

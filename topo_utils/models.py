@@ -14,7 +14,14 @@ import torchvision
 from torch import nn
 from torchvision import models as tv
 
-__all__ = ["EMBEDDED_MODELS", "TORCHVISION_MODELS", "load_model", "model_blocks", "model_names"]
+__all__ = [
+    "EMBEDDED_MODELS",
+    "TORCHVISION_MODELS",
+    "calibrate_batch_norm",
+    "load_model",
+    "model_blocks",
+    "model_names",
+]
 
 #: ImageNet-pretrained networks that are installed with the package (no download).
 EMBEDDED_MODELS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -81,6 +88,46 @@ def load_model(name, *, weights="pretrained", seed=0):
         model = load(name, pretrained=weights == "pretrained")
     if weights == "random":
         model.weights_name = f"random (seed {seed})"
+    return model.eval()
+
+
+def calibrate_batch_norm(model, images):
+    """Set a network's batch-norm statistics to those of the given images, in place.
+
+    A network with random weights knows nothing of the scale of its activations: its running
+    statistics are 0 and 1. This gives it what one pass over the images would in training, and
+    nothing else: every other layer stays in eval mode (`torch.optim.swa_utils.update_bn` would put
+    dropout and stochastic depth into training mode as well).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On the device of the images.
+    images : torch.Tensor, shape (N, 3, H, W), N >= 2
+        Normalised; they pass in one batch.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model, in eval mode.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two images.
+    """
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} image; statistics of a batch need at least 2")
+    norms = [m for m in model.eval().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over batches, here over one
+        norm.train()
+    with torch.no_grad():
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return model.eval()
 
 
