@@ -81,7 +81,13 @@ from matplotlib.lines import Line2D
 from scipy.stats import rankdata
 from torch import nn
 
-from topo_utils import decay, embedding_profile, load_images, topological_complexity
+from topo_utils import (
+    calibrate_batch_norm,
+    decay,
+    embedding_profile,
+    load_images,
+    topological_complexity,
+)
 from topo_utils.book import glue, record_finding
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, trained
@@ -141,13 +147,18 @@ def accuracy(network, index):
     return (network(images[index]).argmax(1) == labels[index]).float().mean().item()
 
 
-def rate(network, depth):
-    """Minus the slope of the decay over the stem and the blocks."""
+NULLS = {"volume": "all values shuffled", "within_channels": "shuffled within channels"}
+
+
+def rate(network, depth, null=None):
+    """Minus the slope of the decay over the stem and the blocks, of Ω or of a null's."""
     profile = embedding_profile(
         network,
         images[held_out[:n_images]],
         thresholds=threshold,
         blocks=[str(i) for i in range(depth + 1)],
+        null=null,
+        seed=seed,
         device="cpu",
         progress=False,
     )
@@ -164,10 +175,7 @@ with one_thread(), torch.no_grad():
             data = images[draw], labels[draw]
             settings = {"seed": 1000 * seed + k, "learning_rate": 0.01}
             twin = trained(make, *data, epochs=0, **settings)
-            for module in twin.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.momentum = 1.0  # the statistics of the one pass that follows
-            twin.train()(data[0])
+            calibrate_batch_norm(twin, data[0])
             network = trained(make, *data, epochs=epochs, **settings)
             rows.append(
                 {
@@ -176,7 +184,9 @@ with one_thread(), torch.no_grad():
                     "depth": depth,
                     "width": width,
                     "parameters": sum(p.numel() for p in network.parameters()),
-                    "rate": rate(network, depth),
+                    "rate": (measured := rate(network, depth)),
+                    # The slope of log Ω less that of the null: the decay of Ω divided by the null's.
+                    **{f"rate_over_{n}": measured - rate(network, depth, n) for n in NULLS},
                     "rate_untrained": rate(twin, depth),
                     "accuracy": accuracy(network, held_out),
                     "accuracy_training": accuracy(network, draw),
@@ -222,8 +232,8 @@ _ = figure.legend(handles=handles, ncols=5, fontsize=9, loc="outside upper cente
 # Correlations are taken over configurations, each the mean over its seeds. Their intervals (95 %)
 # come from a bootstrap that draws configurations and, within each, seeds. A partial rank
 # correlation is what is left when the ranks of the control are accounted for on both sides (0 where
-# nothing is left; a column that does not vary correlates with nothing). The grid of architectures was chosen by us and is no sample of all
-# architectures: the intervals speak of grids like this one.
+# nothing is left; a column that does not vary correlates with nothing). The grid of architectures
+# was chosen by us and is no sample of all architectures: the intervals speak of grids like this one.
 
 # %%
 CONTROLS = {
@@ -268,6 +278,13 @@ alone = {label: correlation(name, "accuracy") for label, name in CONTROLS.items(
 given = {label: correlation("rate", "accuracy", (name,)) for label, name in CONTROLS.items()}
 rank_training = correlation("rate", "accuracy_training")
 within = correlation("rate", "accuracy", ("width",))
+over_null = {
+    null: [
+        correlation(f"rate_over_{null}", "accuracy", controls)
+        for controls in ((), tuple(CONTROLS.values()))
+    ]
+    for null in NULLS
+}
 
 
 def with_interval(found):
@@ -399,8 +416,29 @@ record_finding(
         "rank_correlation_of_depth": alone["depth"],
         "rank_correlation_of_parameters": alone["number of parameters"],
         "rank_correlation_with_training_accuracy": rank_training,
-    },
+    }
+    | {f"rank_correlation_over_{null}": each[0] for null, each in over_null.items()},
 )
+
+# %% [markdown]
+# ## The verdict again, divided by each null
+#
+# Part of a decay is that of the volumes and of the values in them (see {doc}`controls`). Here is the
+# same with the decay of Ω divided by what each block's values give when they are shuffled: all of
+# them, or within channels.
+
+# %% tags=["hide-input"]
+columns = {"Ω": (rank, partial_rank)} | {f"Ω / {NULLS[n]}": over_null[n] for n in NULLS}
+pd.DataFrame(
+    {
+        name: {
+            "with accuracy": with_interval(plain),
+            "given all three controls": with_interval(given_all),
+            "by the rule": architecture_verdict(plain, given_all, len(configurations), n_seeds)[0],
+        }
+        for name, (plain, given_all) in columns.items()
+    }
+).T
 
 # %% [markdown]
 # ## What to try next

@@ -27,7 +27,7 @@
 
 # %% tags=["parameters"]
 # Networks that topo_utils.model_names() lists; the first gives the number, all must agree.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: list[str] = ["efficientnet_lite0", "efficientnet_lite1"]
 # Pairs of data sets claimed to be similar: names of topo_utils.dataset_names(), or folder:PATH.
 pairs: list[list[str]] = [
     ["cifar10_samples", "cifar100_samples"],

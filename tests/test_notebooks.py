@@ -101,7 +101,7 @@ SETTINGS = [
         {"n_images": 300, "subsamples": "one class", "threshold": -1.0},
         "not reproduced",
     ),
-    ("subsampling_invariance", {"dataset": "cifar10_samples", "n_images": 20}, None),
+    ("subsampling_invariance", {"dataset": "digits", "n_images": 40, "seed": 1}, None),
     ("threshold", {"thresholds": [-60.0, 0.0, 60.0], "image_size": 96}, "not reproduced"),
     ("threshold", {"dataset": "mnist_samples", "seed": 3}, None),
     ("controls", {"dataset": "mnist_samples", "threshold": 0.5, "n_images": 4}, None),
