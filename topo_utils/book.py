@@ -230,10 +230,7 @@ class Project:
             raise BookError(f"no preset {preset!r}; presets: {', '.join(presets)}")
         values = dict(presets[preset].get(chapter, {}))
         for name, text in texts:
-            if name in declared:
-                values[name] = declared[name].parse(text)
-            else:
-                values[name] = text
+            values[name] = declared[name].parse(text) if name in declared else text
         self._check(chapter, values)
         return {name: value for name, value in values.items() if value != declared[name].default}
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from topo_utils.cubical import as_thresholds, betti_numbers
 from topo_utils.datasets import check_n_images, open_images
-from topo_utils.models import load_model, model_blocks
+from topo_utils.models import batch_norms, load_model, model_blocks
 
 __all__ = ["embedding_profile"]
 
@@ -151,7 +151,7 @@ def embedding_profile(
     result = np.zeros((len(images), len(blocks), len(etas), 3), dtype=np.int64)
     # Batch statistics of one image, and integers that do not depend on the batch: see above.
     alone = device.type == "cpu" or batch_norm == "per_image"
-    alone = alone or any(norm.running_mean is None for norm in _norms(model))
+    alone = alone or any(norm.running_mean is None for norm in batch_norms(model))
     step = 1 if alone else batch_size
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     with ExitStack() as stack:
@@ -278,16 +278,12 @@ def _shuffled(volume, null, rng):
     return rng.permuted(rows.double().numpy(), axis=-1).reshape(volume.shape)
 
 
-def _norms(model):
-    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-
 @contextmanager
 def _measuring(model, device, batch_norm):
     """The network in eval mode on `device`; afterwards as it was, whatever happened."""
     modules = list(model.modules())
     training = [module.training for module in modules]
-    norms = _norms(model)
+    norms = batch_norms(model)
     tracking = [norm.track_running_stats for norm in norms]
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:

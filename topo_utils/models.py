@@ -17,6 +17,7 @@ from torchvision import models as tv
 __all__ = [
     "EMBEDDED_MODELS",
     "TORCHVISION_MODELS",
+    "batch_norms",
     "calibrate_batch_norm",
     "load_model",
     "model_blocks",
@@ -91,6 +92,11 @@ def load_model(name, *, weights="pretrained", seed=0):
     return model.eval()
 
 
+def batch_norms(model):
+    """The batch-norm layers of a network, of any number of dimensions."""
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
 def calibrate_batch_norm(model, images):
     """Set a network's batch-norm statistics to those of the given images, in place.
 
@@ -118,7 +124,7 @@ def calibrate_batch_norm(model, images):
     """
     if len(images) < 2:
         raise ValueError(f"{len(images)} image; statistics of a batch need at least 2")
-    norms = [m for m in model.eval().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(model.eval())
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
