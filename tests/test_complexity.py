@@ -6,6 +6,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 from topo_utils import (
     Decay,
@@ -15,7 +16,9 @@ from topo_utils import (
     invariance,
     invariance_verdict,
     profile_distance,
+    published_table,
     relative_depth,
+    theta_score,
     topological_complexity,
 )
 
@@ -399,3 +402,89 @@ def test_invariance_of_what_cannot_be_compared_is_refused():
         invariance(curves | {"c": curves["a"]}, [("a", "b")], [("a", "c")])
     with pytest.raises(ValueError, match="confidence is 2; accepted"):
         invariance(curves, [("a", "b")], [("a", "b")], confidence=2)
+
+
+# --- theta
+
+
+def published_thetas(**settings):
+    table = published_table("suresh2023_cifar10_betti")
+    return {
+        model: theta_score(rows.sort_values("block")["omega_mean"].to_numpy(), **settings)
+        for model, rows in table.groupby("model", sort=False)
+    }
+
+
+def test_theta_gives_the_published_figures():
+    found = published_thetas()
+    expected = {
+        "vgg16": 0.2034,
+        "resnet18": 0.1944,
+        "resnet50": 0.1466,
+        "resnet101": 0.0134,
+        "resnet152": 0.0084,
+        "mobilenet_v2": 0.0556,
+        "densenet121": -0.0311,
+        "densenet169": -0.0315,
+        "densenet201": -0.0286,
+    }
+    assert found == pytest.approx(expected, abs=1e-3)
+    accuracy = published_table("suresh2023_cifar10_accuracy").set_index("model")
+    accuracy = accuracy["finetuned_accuracy_percent"][list(found)]
+    thetas = list(found.values())
+    assert stats.pearsonr(thetas, accuracy)[0] == pytest.approx(-0.815, abs=1e-3)
+    assert stats.kendalltau(thetas, accuracy)[0] == pytest.approx(-0.778, abs=1e-3)
+    assert stats.spearmanr(thetas, accuracy)[0] == pytest.approx(-0.900, abs=1e-3)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.5])
+def test_theta_by_the_normal_equations(penalty):
+    omega = np.random.default_rng(0).uniform(1, 100, 7)
+    x = np.arange(1, 8.0)
+    powers = np.stack([x**0, x, x**2, x**3], axis=1)
+    ridge = penalty * np.diag([0, 1, 1, 1])  # the intercept is free
+    c = np.linalg.solve(powers.T @ powers + ridge, powers.T @ omega / np.sqrt((omega**2).sum()))
+    found = theta_score(omega, penalty=penalty)
+    assert found == pytest.approx(c[1] + c[2] / 2 + c[3] / 2, rel=1e-6)
+
+
+def test_theta_of_an_exact_cubic_is_its_coefficients():
+    x = np.linspace(0, 1, 9)
+    curve = 5 - 3 * x + 2 * x**2 - x**3
+    found = theta_score(curve, positions=x, penalty=0)
+    assert found * np.linalg.norm(curve) == pytest.approx(-3 + 1 - 0.5)
+
+
+def test_theta_does_not_depend_on_scale_nor_on_how_images_are_given():
+    rng = np.random.default_rng(1)
+    omega = rng.integers(1, 1000, (4, 8))
+    expected = theta_score(omega)
+    assert theta_score(17 * omega) == pytest.approx(expected)
+    assert theta_score(omega.mean(axis=0)) == pytest.approx(expected)
+    labelled = xr.DataArray(omega.T, dims=("block", "image"))
+    assert theta_score(labelled) == pytest.approx(expected)
+    assert theta_score(labelled.mean("image")) == pytest.approx(expected)
+    assert theta_score(np.full(6, 3)) == pytest.approx(0, abs=1e-12)  # a flat curve
+    assert theta_score(omega, positions=np.arange(8)) != pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("omega", "settings", "message"),
+    [
+        ([5, 4, 3, 2], {}, "4 blocks; theta fits a cubic, so at least 5"),
+        (np.zeros(6), {}, "0 at every block"),
+        ([5, 4, np.nan, 2, 1], {}, "NaN"),
+        ([5, 4, np.inf, 2, 1], {}, "NaN, infinite"),
+        ([5, 4, -3, 2, 1], {}, "negative"),
+        (3.0, {}, "shape"),
+        (np.ones((2, 3, 5)), {}, "shape"),
+        (np.ones(5), {"penalty": -1}, "penalty is -1; accepted"),
+        (np.ones(5), {"penalty": np.nan}, "penalty is nan; accepted"),
+        (np.ones(5), {"positions": [1, 2, 3]}, "5 different numbers"),
+        (np.ones(5), {"positions": [1, 2, 3, 3, 4]}, "5 different numbers"),
+        (np.ones(5), {"positions": [1, 2, 3, 4, np.nan]}, "5 different numbers"),
+    ],
+)
+def test_what_has_no_theta(omega, settings, message):
+    with pytest.raises(ValueError, match=message):
+        theta_score(omega, **settings)

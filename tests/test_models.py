@@ -1,11 +1,13 @@
 """Networks by name: their blocks, their weights, and what happens without a network."""
 
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import models as tv
 
@@ -17,12 +19,21 @@ from topo_utils import (
     model_names,
     published_table,
 )
+from topo_utils.candidates import CANDIDATES
 from topo_utils.models import EMBEDDED_MODELS, TORCHVISION_MODELS
 
 COUNTS = {"efficientnet_lite0": 16, "efficientnet_lite1": 21, "efficientnet_lite2": 21}
 COUNTS |= {"vgg16": 13, "mobilenet_v2": 19, "mnasnet1_0": 27, "googlenet": 12, "inception_v3": 16}
 COUNTS |= {"resnet18": 11, "resnet34": 19, "resnet50": 19, "resnet101": 36, "resnet152": 53}
 COUNTS |= {"densenet121": 12, "densenet169": 12, "densenet201": 12}
+COUNTS |= {"fashion_residual_4": 5, "fashion_residual_6": 7, "fashion_residual_9": 10}
+COUNTS |= {
+    "fashion_plain_5": 6,
+    "fashion_plain_9": 10,
+    "fashion_dense_6": 9,
+    "fashion_dense_12": 15,
+}
+COUNTS |= {"fashion_depthwise_6": 7, "fashion_depthwise_10": 11}
 
 
 def run(model, blocks, size=96):
@@ -45,7 +56,7 @@ def run(model, blocks, size=96):
 
 def test_the_names_are_the_ones_of_the_specification():
     assert set(model_names()) == set(COUNTS)
-    assert model_names() == EMBEDDED_MODELS + TORCHVISION_MODELS
+    assert model_names() == EMBEDDED_MODELS + tuple(CANDIDATES) + TORCHVISION_MODELS
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -219,3 +230,97 @@ def test_calibrated_batch_norm_gives_normalised_activations_and_leaves_dropout_a
         )
     with pytest.raises(ValueError, match="1 image; statistics of a batch need at least 2"):
         calibrate_batch_norm(network, images[:1])
+
+
+# --- Any classifier of torchvision or timm, and networks of the user's own
+
+OTHERS = {
+    "convnext_tiny": 18,
+    "vit_b_16": 12,
+    "efficientnet_b0": 16,
+    "alexnet": 3,  # no blocks: its children
+    "timm:resnet18": 8,
+    "timm:convnext_atto": 12,
+    "vit_tiny_patch16_224": 12,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_blocks_of_other_networks_are_found_by_rule(name):
+    pytest.importorskip("timm")
+    model = load_model(name, weights="random")
+    blocks = model_blocks(model)
+    assert len(blocks) == OTHERS[name]
+    assert not any(a.startswith(f"{b}.") for a in blocks for b in blocks)  # none in another
+    found, _ = run(model, blocks, size=224)
+    assert found == blocks
+
+
+def test_weights_of_timm_that_cannot_be_fetched_name_what_works(monkeypatch):
+    timm = pytest.importorskip("timm")
+    monkeypatch.setattr(timm, "create_model", refuse(OSError("no such host")))
+    with pytest.raises(ConnectionError, match=r"resnet18d could not be fetched .no such host"):
+        load_model("resnet18d")
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n"
+        "def small():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
+        "def number():\n    return 3\n"
+        "def asks(width):\n    return nn.Linear(width, 2)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("my_networks", None)
+
+
+def test_a_network_of_ones_own_with_and_without_a_checkpoint(own_module):
+    model = load_model("my_networks:small", seed=3)
+    assert model.weights_name == "as my_networks:small gives them"
+    assert torch.equal(model[0].weight, load_model("my_networks:small", seed=3)[0].weight)
+    assert str(own_module) not in sys.path
+    state = {key: torch.randn_like(value) for key, value in model.state_dict().items()}
+    torch.save(state, own_module / "a.pt")
+    torch.save({"state_dict": state, "epoch": 3}, own_module / "b.pt")
+    save_file(state, own_module / "c.safetensors")
+    for file in ("a.pt", "b.pt", "c.safetensors"):
+        loaded = load_model("my_networks:small", checkpoint=own_module / file)
+        assert loaded.weights_name == f"checkpoint {file}"
+        assert all(torch.equal(v, state[k]) for k, v in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_networks:nonesuch", "needed: module:callable"),
+        ("nonesuch_module:small", "No module named 'nonesuch_module'; needed"),
+        ("my_networks:number", "gives int, not a torch.nn.Module"),
+        ("my_networks:asks", "width.*takes no arguments"),
+        ("timm:nonesuch", "unknown network"),
+    ],
+)
+def test_what_is_no_network_of_ones_own_is_said(own_module, name, message):
+    with pytest.raises(ValueError, match=message):
+        load_model(name)
+
+
+class Malicious:
+    """A pickle that would run code when it is loaded."""
+
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_checkpoint_that_is_none_is_named_and_runs_no_code(own_module, capsys):
+    torch.save({"weight": Malicious()}, own_module / "bad.pt")
+    (own_module / "text.pt").write_text("no weights")
+    (own_module / "text.safetensors").write_text("no weights")
+    for file in ("bad.pt", "text.pt", "text.safetensors", "missing.pt"):
+        with pytest.raises(ValueError, match=f"checkpoint .*{file} cannot be read"):
+            load_model("my_networks:small", checkpoint=file)
+    assert "code ran" not in capsys.readouterr().out
+    torch.save({"other": torch.ones(3)}, own_module / "other.pt")
+    with pytest.raises(ValueError, match=r"checkpoint .*other.pt is of another network"):
+        load_model("my_networks:small", checkpoint="other.pt")

@@ -11,12 +11,14 @@ import xarray as xr
 __all__ = [
     "Decay",
     "Invariance",
+    "bootstrap_mean",
     "decay",
     "depth_decay_verdict",
     "invariance",
     "invariance_verdict",
     "profile_distance",
     "relative_depth",
+    "theta_score",
     "topological_complexity",
 ]
 
@@ -364,6 +366,98 @@ def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.9
         pairs["ratio_low"], pairs["ratio_high"] = np.percentile(ratios, [tail, 100 - tail], axis=1)
     ratio = float(median["change"] / median["comparison"])
     return Invariance(ratio, float(low), float(high), invariance_verdict(low, high), pairs)
+
+
+def theta_score(omega, *, penalty=1e-3, positions=None):
+    """The transferability score theta of a network; the lower, the better, its authors say.
+
+    With y = Omega / ||Omega||_2 over the blocks and x = 1, ..., L, a cubic polynomial is fitted by
+    ridge regression, the intercept unpenalised:
+
+        minimise  sum (y - c0 - c1 x - c2 x^2 - c3 x^3)^2 + penalty (c1^2 + c2^2 + c3^2),
+        theta = c1 + c2 / 2 + c3 / 2
+
+    Parameters
+    ----------
+    omega : xarray.DataArray, dims (image and) block, or array-like, shape (N, L) or (L,)
+        Omega by block for one threshold; averaged over images first. L >= 5: a cubic has four
+        coefficients.
+    penalty : float
+        Of the ridge regression, at least 0; the authors use 1e-3.
+    positions : array-like, shape (L,), optional
+        Other values for x, to see what theta owes to this choice of the depth axis.
+
+    Returns
+    -------
+    float
+        No unit; it changes with the scale of the depth axis.
+
+    Raises
+    ------
+    ValueError
+        Fewer than five blocks, NaN, infinite or negative values, a curve that is 0 everywhere, a
+        negative penalty, positions that are not L different numbers.
+
+    References
+    ----------
+    Suresh et al., arXiv 2311.04592, the score for transfer learning; the coefficients and the
+    penalty as in the code that the authors published.
+    """
+    from sklearn.linear_model import Ridge
+
+    if isinstance(omega, xr.DataArray) and omega.dims == ("block",):
+        omega = omega.expand_dims("image")
+    curve = _image_by_block(np.atleast_2d(omega) if np.ndim(omega) == 1 else omega).mean(axis=0)
+    if len(curve) < 5:
+        raise ValueError(f"omega has {len(curve)} blocks; theta fits a cubic, so at least 5")
+    if not curve.any():
+        raise ValueError("omega is 0 at every block; a curve without any cell has no theta")
+    x = np.arange(1.0, len(curve) + 1) if positions is None else np.asarray(positions, float)
+    if x.shape != curve.shape or not np.isfinite(x).all() or len(np.unique(x)) < len(x):
+        raise ValueError(f"positions are {positions!r}; needed: {len(curve)} different numbers")
+    if not 0 <= penalty < np.inf:
+        raise ValueError(f"penalty is {penalty!r}; accepted: a finite number from 0")
+    fit = Ridge(alpha=penalty, solver="svd").fit(
+        np.stack([x, x**2, x**3], axis=1), curve / np.linalg.norm(curve)
+    )
+    return float(fit.coef_ @ [1.0, 0.5, 0.5])
+
+
+def bootstrap_mean(values, *, n_bootstrap=2000, confidence=0.95, seed=0):
+    """Mean of a few numbers, with a percentile bootstrap interval.
+
+    Two methods measured on the same seeds or splits are compared by their differences: resampling
+    these keeps the pairs together.
+
+    Parameters
+    ----------
+    values : array-like, shape (N,)
+        One number a seed, split or image; N >= 2. With few of them the interval is too narrow, and
+        it is never wider than the numbers themselves.
+    n_bootstrap : int
+        Number of resamples.
+    confidence : float
+        Of the interval, between 0 and 1.
+    seed : int
+        Of the resamples.
+
+    Returns
+    -------
+    mean, low, high : float
+
+    Raises
+    ------
+    ValueError
+        Fewer than two values, or one that is not finite.
+    """
+    _check_bootstrap(n_bootstrap, confidence)
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"values are {values.tolist()}; needed: at least 2 finite numbers")
+    draws = np.random.default_rng(seed).integers(len(values), size=(n_bootstrap, len(values)))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(values[draws].mean(axis=1), [tail, 100 - tail])
+    return float(values.mean()), float(low), float(high)
 
 
 def _means(omega, draws):

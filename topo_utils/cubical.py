@@ -28,7 +28,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["betti_from_persistence", "betti_numbers", "persistence"]
+__all__ = ["betti_curves", "betti_from_persistence", "betti_numbers", "persistence"]
 
 _ACCEPTED = (
     "accepted: a numpy array or torch tensor with 1, 2 or 3 axes, none empty, "
@@ -80,30 +80,53 @@ def betti_numbers(volume, thresholds):
            [1, 0, 0]])
     """
     values = _as_real_array(volume)
-    etas, scalar = as_thresholds(thresholds)
     values = values.reshape((1,) * (3 - values.ndim) + values.shape)
-    # The Betti numbers do not depend on the order of the axes, the speed does: rows are packed
-    # 64 points to a word, so the longest axis goes last, unless the last one fills words anyway.
-    shape = list(values.shape)
-    longest = 2 if shape[2] >= 48 else int(np.argmax(shape))
-    depth, height, width = (*shape[:longest], *shape[longest + 1 :], shape[longest])
+    etas, scalar = as_thresholds(thresholds)
+    distinct, back = np.unique(etas, return_inverse=True)
+    count = _sweep_thresholds if len(distinct) >= _SWEEP_FROM else _each_threshold
+    result = count(values, distinct)[back]
+    return result[0] if scalar else result
 
-    # One layer of background all around (it is the outside of beta2), and more of it until the
-    # first two axes are even and the last fills whole bytes: more outside changes nothing.
-    even = (depth + 2 + depth % 2, height + 2 + height % 2)
-    mask = np.zeros((*even, -(-(width + 2) // 8) * 8), dtype=bool)
-    inside = mask[1 : depth + 1, 1 : height + 1, 1 : width + 1]
-    packed = np.zeros((*even, -(-mask.shape[2] // 64) * 8), dtype=np.uint8)
 
-    result = np.empty((len(etas), 3), dtype=np.int64)
-    known = {}
-    for row, eta in zip(result, etas, strict=True):
-        if eta not in known:
-            below = values <= _largest_value_up_to(eta, values.dtype)
-            inside[...] = np.moveaxis(below, longest, 2)
-            packed[:, :, : mask.shape[2] // 8] = np.packbits(mask, axis=2, bitorder="little")
-            known[eta] = _betti_of_words(packed.view("<u8"))
-        row[:] = known[eta]
+def betti_curves(volume, thresholds):
+    """Betti numbers of all sublevel sets at once: `betti_numbers`, by one sweep over the values.
+
+    The time hardly depends on the number of thresholds. `betti_numbers` calls it by itself where
+    it is the faster way, from some dozens of distinct thresholds on.
+
+    Parameters
+    ----------
+    volume : numpy.ndarray or torch.Tensor, shape (C, H, W), (H, W) or (N,)
+        As for `betti_numbers`.
+    thresholds : float or sequence of float, shape () or (T,)
+        As for `betti_numbers`.
+
+    Returns
+    -------
+    numpy.ndarray of int64, shape (3,) for one threshold, (T, 3) for a sequence
+        The same numbers as `betti_numbers`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `betti_numbers`.
+
+    References
+    ----------
+    Edelsbrunner and Harer, Computational Topology (2010), VI.3: the lower star of a vertex and
+    what it changes in the homology of the sublevel set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> betti_curves(np.array([0.0, 2.0, 1.0]), [-1.0, 0.0, 1.0, 2.0])[:, 0]
+    array([0, 1, 2, 1])
+    """
+    values = _as_real_array(volume)
+    values = values.reshape((1,) * (3 - values.ndim) + values.shape)
+    etas, scalar = as_thresholds(thresholds)
+    distinct, back = np.unique(etas, return_inverse=True)
+    result = _sweep_thresholds(values, distinct)[back]
     return result[0] if scalar else result
 
 
@@ -205,7 +228,9 @@ def _as_real_array(volume):
         raise ValueError(f"volume has {values.ndim} axes (shape {values.shape}); {_ACCEPTED}")
     if 0 in values.shape:
         raise ValueError(f"volume has an empty axis (shape {values.shape}); {_ACCEPTED}")
-    if values.dtype.kind != "f" or values.dtype.itemsize > 8:
+    if values.dtype in (bool, np.int8, np.uint8, np.int16, np.uint16, np.float16):
+        values = values.astype(np.float32)  # exact, and what the compiled code reads
+    elif values.dtype.kind != "f" or values.dtype.itemsize > 8:
         values = values.astype(np.float64)
     elif not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
@@ -244,17 +269,51 @@ def as_thresholds(thresholds):
     return etas, scalar
 
 
-def _largest_value_up_to(eta, dtype):
+def _largest_values_up_to(etas, dtype):
     """The largest value of `dtype` that is <= eta: comparing with it is comparing with eta."""
     with np.errstate(over="ignore"):
-        rounded = dtype.type(eta)
-    if float(rounded) > eta:
-        rounded = np.nextafter(rounded, dtype.type(-np.inf))
-    return rounded
+        rounded = etas.astype(dtype)
+        return np.where(
+            rounded.astype(np.float64) > etas, np.nextafter(rounded, dtype.type(-np.inf)), rounded
+        )
 
 
 # ---------------------------------------------------------------------------------------------
 # The engine: rows of 64 points a word, compiled, without the GIL.
+
+
+def _each_threshold(values, etas):
+    """Betti numbers at each of the thresholds (float64, ascending), one after the other."""
+    values, across = _packing(values)
+    depth, height, width = np.roll(values.shape, -1) if across else values.shape
+    # Two layers or three of background before and behind, above and below: the outside of beta2,
+    # and even numbers of rows.
+    rows = np.zeros((depth + 2 + depth % 2, height + 2 + height % 2, -(-width // 64)), np.uint64)
+    starts = np.empty((rows.shape[0], rows.shape[1] // 2, rows.shape[2]), np.uint64)
+    base = np.empty(starts.shape, _index_type(64 * rows.size))
+    result = np.empty((len(etas), 3), dtype=np.int64)
+    for row, cut in zip(result, _largest_values_up_to(etas, values.dtype), strict=True):
+        (_pack_across if across else _pack)(values, cut, rows)
+        row[:] = _betti_of_words(rows, starts, base)
+    return result
+
+
+def _packing(values):
+    """`values` (C, H, W) in memory order, and whether its first axis makes the rows of points.
+
+    The Betti numbers do not depend on the order of the axes; the speed does. Rows fill words of 64
+    points, so the longest axis makes them, unless the last one, which memory prefers, nearly fills
+    words as well.
+    """
+    longest = 2 if values.shape[2] >= 48 else int(np.argmax(values.shape))
+    if longest == 2:
+        return np.ascontiguousarray(values), False
+    return np.ascontiguousarray(np.moveaxis(values, longest, 0)), True
+
+
+def _index_type(points):
+    """The smaller type that numbers that many points, and so any pieces of them."""
+    return np.int32 if points < 2**31 else np.int64
 
 
 @intrinsic
@@ -285,19 +344,29 @@ def _shifted(word, before):
 
 
 @njit(nogil=True, cache=True)
-def _number(starts, base):
-    """Number the pieces of all rows, given where in its row each starts; how many there are.
+def _pack(values, cut, rows):
+    """Set the points of `rows` whose value is <= cut; rows run along the last axis."""
+    for z in range(values.shape[0]):
+        for y in range(values.shape[1]):
+            for w in range(rows.shape[2]):
+                part = values[z, y, 64 * w : 64 * w + 64]
+                word = np.uint64(0)
+                for i in range(len(part)):
+                    word |= np.uint64(part[i] <= cut) << np.uint64(i)
+                rows[z + 1, y + 1, w] = word
 
-    Pieces of a row follow one another, so the piece at bit i of word w has the number
-    base[w] + popcount(starts[w] up to i) - 1, also where it began in an earlier word.
-    """
-    pieces = 0
-    for z in range(starts.shape[0]):
-        for y in range(starts.shape[1]):
-            for w in range(starts.shape[2]):
-                base[z, y, w] = pieces
-                pieces += _popcount(starts[z, y, w])
-    return pieces
+
+@njit(nogil=True, cache=True)
+def _pack_across(values, cut, rows):
+    """Set the points of `rows` whose value is <= cut; rows run along the first axis."""
+    words = np.empty(values.shape[2], np.uint64)
+    for y in range(values.shape[1]):
+        for w in range(rows.shape[2]):
+            words[:] = 0
+            for i in range(min(64, len(values) - 64 * w)):
+                for x in range(len(words)):
+                    words[x] |= np.uint64(values[64 * w + i, y, x] <= cut) << np.uint64(i)
+            rows[y + 1, 1 : len(words) + 1, w] = words
 
 
 @njit(nogil=True, cache=True)
@@ -316,37 +385,77 @@ def _union(parent, a, b):
     return 0
 
 
-@njit(nogil=True, cache=True)
-def _union_where(points, redundant, parent, starts_a, base_a, starts_b, base_b):
-    """Join the pieces of two rows that meet at the given points of a word; how many were joined.
+@njit(inline="always")
+def _ends(starts):
+    """The last points of the segments of a word; the segments begin at `starts` and at bit 0."""
+    return (starts >> np.uint64(1)) | np.uint64(1 << 63)
 
-    Between two starts the pair of pieces is the same, so one union does for all points there, and
-    none if one of these points is among the `redundant`: the pair is joined elsewhere.
+
+@njit(inline="always")
+def _any_in(flags, ends):
+    """The ends of those segments that contain a flag.
+
+    With all points but the ends added, any flag makes a carry, which stops at its segment's end.
     """
+    return (((flags & ~ends) + ~ends) | flags) & ends
+
+
+@njit(inline="always")
+def _lowest_in(flags, starts, ends):
+    """The lowest flag of each segment: the carry of its start runs up to there."""
+    return ((~flags & ~ends) + (starts | np.uint64(1))) & flags
+
+
+@njit(inline="always")
+def _piece(starts, base, upto):
+    """Number of the piece at the highest of the bits `upto`.
+
+    Pieces of a row follow one another, and `base` of them began in earlier words or rows, so
+    this is right also for a piece that began in an earlier word.
+    """
+    return base + _popcount(starts & upto) - 1
+
+
+@njit(nogil=True, cache=True)
+def _union_at(points, parent, starts_a, base_a, starts_b, base_b):
+    """Join the pieces of two rows at each of the given points; how many components that costs."""
     joined = 0
-    starts = starts_a | starts_b
     while points != 0:
         upto = _up_to_lowest_bit(points)
-        later = starts & ~upto
-        segment = ~later & (later - np.uint64(1))  # all bits below the next start
-        if points & segment & redundant == 0:
-            a = base_a + _popcount(starts_a & upto) - 1
-            b = base_b + _popcount(starts_b & upto) - 1
-            joined += _union(parent, a, b)
-        points &= ~segment
+        a, b = _piece(starts_a, base_a, upto), _piece(starts_b, base_b, upto)
+        joined += _union(parent, a, b)
+        points &= ~upto
     return joined
 
 
 @njit(nogil=True, cache=True)
-def _components_6(rows):
+def _hang_at(points, parent, starts_a, base_a, starts_b, base_b):
+    """The same where each piece a is still alone: no search, no branch; returns nothing."""
+    while points != 0:
+        upto = _up_to_lowest_bit(points)
+        parent[_piece(starts_a, base_a, upto)] = parent[_piece(starts_b, base_b, upto)]
+        points &= ~upto
+
+
+@njit(nogil=True, cache=True)
+def _alone(pieces, index):
+    parent = np.empty(pieces, index.dtype)
+    for piece in range(pieces):
+        parent[piece] = piece
+    return parent
+
+
+@njit(nogil=True, cache=True)
+def _components_6(rows, starts, base):
     """Number of 6-connected components of the points that are set.
 
     Two rows, one on the other, make a strip. Two components of a strip never share an x (there
     they would touch), so that they follow one another like the runs of a single row, and what is
-    joined within a strip takes no union. The second axis must be even.
+    joined within a strip takes no union. The second axis must be even. `starts` and `base` are
+    overwritten, with the first points of a strip's pieces and the number of pieces before a word.
     """
-    depth, height, words = rows.shape[0], rows.shape[1] // 2, rows.shape[2]
-    starts = np.empty((depth, height, words), np.uint64)
+    depth, height, words = starts.shape
+    pieces = 0
     for z in range(depth):
         for y in range(height):
             before_a = before_b = np.uint64(0)
@@ -354,10 +463,10 @@ def _components_6(rows):
                 a, b = rows[z, 2 * y, w], rows[z, 2 * y + 1, w]
                 goes_on = (a & _shifted(a, before_a)) | (b & _shifted(b, before_b))
                 starts[z, y, w] = (a | b) & ~goes_on
+                base[z, y, w] = pieces
+                pieces += _popcount(starts[z, y, w])
                 before_a, before_b = a, b
-    base = np.empty(starts.shape, np.int32)
-    pieces = _number(starts, base)
-    parent = np.arange(pieces).astype(np.int32)
+    parent = _alone(pieces, base)
     joined = 0
     for z in range(1, depth):  # the first plane and the first and last rows are background
         for y in range(height):
@@ -365,30 +474,33 @@ def _components_6(rows):
                 a, b = rows[z, 2 * y, w], rows[z, 2 * y + 1, w]
                 if a | b == 0:
                     continue
+                start, first = starts[z, y, w], base[z, y, w]
+                start_z, first_z = starts[z - 1, y, w], base[z - 1, y, w]
                 behind_a, behind_b = rows[z - 1, 2 * y, w], rows[z - 1, 2 * y + 1, w]
-                around = np.uint64(0)
+                # Between two starts the pair of pieces is the same: one union does for a segment.
+                ends = _ends(start | start_z)
+                along_z = _any_in((a & behind_a) | (b & behind_b), ends)
+                along_y = start_y = np.uint64(0)
+                first_y = first
                 if y > 0:
+                    start_y, first_y = starts[z, y - 1, w], base[z, y - 1, w]
                     across = a & rows[z, 2 * y - 1, w]
-                    joined += _union_where(
-                        across,
-                        around,
-                        parent,
-                        starts[z, y, w],
-                        base[z, y, w],
-                        starts[z, y - 1, w],
-                        base[z, y - 1, w],
-                    )
+                    along_y = _any_in(across, _ends(start | start_y))
                     # Where a unit square is in the set, its other three sides join these two.
-                    around = across & behind_a & rows[z - 1, 2 * y - 1, w]
-                joined += _union_where(
-                    (a & behind_a) | (b & behind_b),
-                    around,
-                    parent,
-                    starts[z, y, w],
-                    base[z, y, w],
-                    starts[z - 1, y, w],
-                    base[z - 1, y, w],
-                )
+                    along_z &= ~_any_in(across & behind_a & rows[z - 1, 2 * y - 1, w], ends)
+                # The first union of a piece that began in this word finds it alone.
+                began = ~(_up_to_lowest_bit(start) >> np.uint64(1))
+                began = began if start != 0 else np.uint64(0)
+                hung = _lowest_in(along_y | along_z, start, _ends(start)) & began
+                joined += _popcount(hung)
+                hung_y = hung & along_y
+                hung_z = hung & ~along_y
+                _hang_at(hung_y, parent, start, first, start_y, first_y)
+                _hang_at(hung_z, parent, start, first, start_z, first_z)
+                along_y &= ~hung_y
+                along_z &= ~hung_z
+                joined += _union_at(along_y, parent, start, first, start_y, first_y)
+                joined += _union_at(along_z, parent, start, first, start_z, first_z)
     return pieces - joined
 
 
@@ -403,58 +515,97 @@ def _facing(rows, z, y, dz, dy, w):
     return ~(rows[z0, y0, w] & rows[z0, y1, w] & rows[z1, y0, w] & rows[z1, y1, w])
 
 
+@njit(inline="always")
+def _touching(rows, z, y, dz, dy, w):
+    """Where bundle (z, y) touches its neighbour towards (dz, dy) at the same x."""
+    return _facing(rows, z, y, dz, dy, w) & _facing(rows, z + dz, y + dy, -dz, -dy, w)
+
+
+@njit(inline="always")
+def _joined_elsewhere(rows, z, y, dz, dy, w):
+    """Where other pairs, each joined before this one, connect (z, y) to (z + dz, y + dy)."""
+    if dz == 0:
+        return np.uint64(0)
+    if dy == 1:
+        return _touching(rows, z, y, -1, 0, w) & _touching(rows, z - 1, y + 1, 0, -1, w)
+    if y == 0:
+        return np.uint64(0)
+    above = _touching(rows, z, y, 0, -1, w)
+    above_behind = above & _touching(rows, z, y - 1, -1, 0, w)
+    across = _touching(rows, z - 1, y, 0, -1, w)
+    if dy == 0:
+        return (above & _touching(rows, z, y - 1, -1, 1, w)) | (above_behind & across)
+    return above_behind | (_touching(rows, z, y, -1, 0, w) & across)
+
+
 @njit(nogil=True, cache=True)
-def _components_26(rows):
-    """Number of 26-connected components of the points that are *not* set.
+def _components_26(rows, starts, base):
+    """Number of 26-connected components of the points that are *not* set, and the outside.
 
     Two by two rows make one bundle: all points of a bundle at x and x + 1 are neighbours, so a
     bundle is connected like a single row, the union of its four, and there are a quarter as many.
-    Both first axes must be even.
+    Both first axes must be even. `starts` and `base` are overwritten.
     """
     depth, height, words = rows.shape[0] // 2, rows.shape[1] // 2, rows.shape[2]
-    starts = np.empty((depth, height, words), np.uint64)
+    one = np.uint64(1)
+    pieces = 0
     for z in range(depth):
         for y in range(height):
             before = np.uint64(0)
             for w in range(words):
                 bundle = _facing(rows, z, y, 0, 0, w)
                 starts[z, y, w] = bundle & ~_shifted(bundle, before)
+                base[z, y, w] = pieces
+                pieces += _popcount(starts[z, y, w])
                 before = bundle
-    base = np.empty(starts.shape, np.int32)
-    pieces = _number(starts, base)
-    parent = np.arange(pieces).astype(np.int32)
+    parent = _alone(pieces, base)
     joined = 0
     for z in range(depth):
         for y in range(height):
+            # Both ends of a row look outside, where piece 0 is.
+            if _facing(rows, z, y, 0, 0, 0) & one != 0:
+                joined += _union(parent, base[z, y, 0], 0)
+            if _facing(rows, z, y, 0, 0, words - 1) >> np.uint64(63) != 0:
+                last = _piece(starts[z, y, words - 1], base[z, y, words - 1], ~np.uint64(0))
+                joined += _union(parent, last, 0)
             for dz, dy in ((0, -1), (-1, 0), (-1, -1), (-1, 1)):  # the neighbours seen before
                 zn, yn = z + dz, y + dy
                 if zn < 0 or yn < 0 or yn >= height:
                     continue
-                before_a = before_b = np.uint64(0)
+                before_a = before_b = all_before_a = all_before_b = np.uint64(0)
                 for w in range(words):
+                    # Bundle a and its neighbour b, what they turn to each other and all of them.
                     a, b = _facing(rows, z, y, dz, dy, w), _facing(rows, zn, yn, -dz, -dy, w)
-                    left_a, left_b = _shifted(a, before_a), _shifted(b, before_b)
-                    before_a, before_b = a, b
-                    start_a, start_b = starts[z, y, w], starts[zn, yn, w]
-                    base_a, base_b = base[z, y, w], base[zn, yn, w]
-                    joined += _union_where(
-                        a & b, np.uint64(0), parent, start_a, base_a, start_b, base_b
-                    )
-                    # Neighbours one step along the row, where no straight pair joins the same.
-                    points = a & left_b & ~b & ~left_a
-                    while points != 0:
-                        upto = _up_to_lowest_bit(points)
-                        i = base_a + _popcount(start_a & upto) - 1
-                        j = base_b + _popcount(start_b & (upto >> np.uint64(1))) - 1
-                        joined += _union(parent, i, j)
-                        points &= ~upto
-                    points = b & left_a & ~a & ~left_b
-                    while points != 0:
-                        upto = _up_to_lowest_bit(points)
-                        i = base_a + _popcount(start_a & (upto >> np.uint64(1))) - 1
-                        j = base_b + _popcount(start_b & upto) - 1
-                        joined += _union(parent, i, j)
-                        points &= ~upto
+                    all_a, all_b = _facing(rows, z, y, 0, 0, w), _facing(rows, zn, yn, 0, 0, w)
+                    left_a, all_left_a = _shifted(a, before_a), _shifted(all_a, all_before_a)
+                    left_b, all_left_b = _shifted(b, before_b), _shifted(all_b, all_before_b)
+                    before_a, before_b, all_before_a, all_before_b = a, b, all_a, all_b
+                    # A pair of pieces meets at x, or by a step from x - 1 to x. Where both of them
+                    # go on to x, or came from x - 1, a step joins the same as a meeting there.
+                    step_a, step_b = a & left_b, b & left_a
+                    meeting = (a & b) | (step_a & all_b) | (step_b & all_a)
+                    step_a &= ~all_b
+                    step_b &= ~all_a
+                    meeting |= ((step_a & all_left_a) | (step_b & all_left_b)) >> one
+                    step_a &= ~all_left_a | one  # bit 0 came from the word before
+                    step_b &= ~all_left_b | one
+
+                    start_a, base_a = starts[z, y, w], base[z, y, w]
+                    start_b, base_b = starts[zn, yn, w], base[zn, yn, w]
+                    ends = _ends(start_a | start_b)
+                    meeting = _any_in(meeting, ends)
+                    meeting &= ~_any_in(_joined_elsewhere(rows, z, y, dz, dy, w), ends)
+                    joined += _union_at(meeting, parent, start_a, base_a, start_b, base_b)
+                    while step_a != 0:
+                        upto = _up_to_lowest_bit(step_a)
+                        i = _piece(start_a, base_a, upto)
+                        joined += _union(parent, i, _piece(start_b, base_b, upto >> one))
+                        step_a &= ~upto
+                    while step_b != 0:
+                        upto = _up_to_lowest_bit(step_b)
+                        i = _piece(start_a, base_a, upto >> one)
+                        joined += _union(parent, i, _piece(start_b, base_b, upto))
+                        step_b &= ~upto
     return pieces - joined
 
 
@@ -481,9 +632,257 @@ def _euler_characteristic(rows):
 
 
 @njit(nogil=True, cache=True)
-def _betti_of_words(rows):
+def _betti_of_words(rows, starts, base):
     """(beta0, beta1, beta2) of the set bits of `rows` (uint64, padded by background)."""
-    beta0 = _components_6(rows)
-    beta2 = _components_26(rows) - 1
+    beta0 = _components_6(rows, starts, base)
+    beta2 = _components_26(rows, starts, base) - 1
     beta1 = beta0 + beta2 - _euler_characteristic(rows)
     return beta0, beta1, beta2
+
+
+# ---------------------------------------------------------------------------------------------
+# The sweep: all thresholds at once. The points are put in a total order, by the first threshold
+# that takes them in and, where that is the same, by their place. Each point's neighbours that come
+# before it (its lower star) tell what it changes: the cells it brings, whether it founds a
+# component or joins some, and the same for the complement from the other end.
+
+#: Distinct thresholds from which on `betti_numbers` sweeps.
+_SWEEP_FROM = 32
+
+#: A point's 3 x 3 x 3 neighbourhood is a word: bit 16 (dz + 1) + 4 (dy + 1) + (dx + 1). The bits
+#: left free keep a step out of the cube from coming in on its other side.
+_STEPS = [(z, y, x) for z in range(3) for y in range(3) for x in range(3) if (z, y, x) != (1, 1, 1)]
+
+
+def _word(steps):
+    return np.uint64(sum(1 << (16 * z + 4 * y + x) for z, y, x in steps))
+
+
+_AROUND = _word(_STEPS)
+_FACES_X = _word([(1, 1, 0), (1, 1, 2)])
+_FACES_Y = _word([(1, 0, 1), (1, 2, 1)])
+_FACES_Z = _word([(0, 1, 1), (2, 1, 1)])
+_FACES = _FACES_X | _FACES_Y | _FACES_Z
+_X, _Y, _Z = np.uint64(1), np.uint64(4), np.uint64(16)
+
+
+def _sweep_thresholds(values, etas):
+    """Betti numbers at all thresholds (float64, ascending, distinct) by one sweep."""
+    most = np.iinfo(np.uint16).max - 1
+    if len(etas) > most:
+        parts = np.array_split(etas, -(-len(etas) // most))
+        return np.concatenate([_sweep_thresholds(values, part) for part in parts])
+    values, across = _packing(values)
+    values = np.ascontiguousarray(np.moveaxis(values, 0, 2)) if across else values
+    level = np.full([length + 2 for length in values.shape], len(etas) + 1, dtype=np.uint16)
+    cuts = np.full(2 ** len(etas).bit_length() - 1, np.inf, values.dtype)
+    cuts[: len(etas)] = _largest_values_up_to(etas, values.dtype)
+    _set_levels(values, cuts, level)
+    index = _index_type(level.size)
+    first, last = np.empty(level.size, index), np.zeros(level.size, index)
+    return _betti_of_levels(level, len(etas), first, last)
+
+
+@njit(nogil=True, cache=True)
+def _set_levels(values, cuts, level):
+    """The number of cuts below each value (2**n - 1 of them, ascending), by bisection."""
+    found = np.empty(values.shape[2], np.uint32)
+    for z in range(values.shape[0]):
+        for y in range(values.shape[1]):
+            found[:] = 0
+            step = np.uint32((len(cuts) + 1) // 2)
+            while step > 0:
+                for x in range(len(found)):
+                    above = cuts[found[x] + step - np.uint32(1)] < values[z, y, x]
+                    found[x] += step * np.uint32(above)
+                step >>= np.uint32(1)
+            level[z + 1, y + 1, 1:-1] = found
+
+
+@njit(inline="always")
+def _stepped(word, axis):
+    """All neighbours along one axis."""
+    return (word << axis) | (word >> axis)
+
+
+@njit(inline="always")
+def _lowest(word):
+    return word & (~word + np.uint64(1))
+
+
+@njit(inline="always")
+def _reached(word, within, wide):
+    """Points of `within` that few steps reach from `word`, along axes or (wide) to any neighbour.
+
+    No loop until nothing changes, so that it runs on several points at once: what is not reached
+    though it could be only costs an edge more.
+    """
+    for _ in range(4):  # from one face to the one opposite
+        if wide:
+            word |= _stepped(word, _X)
+            word |= _stepped(word, _Y)
+            word |= _stepped(word, _Z)
+        else:
+            word |= _stepped(word, _X) | _stepped(word, _Y) | _stepped(word, _Z)
+        word &= within
+    return word
+
+
+@njit(inline="always")
+def _euler_change(lower):
+    """What a point adds to the Euler characteristic, given its neighbours that came before.
+
+    It brings the vertex itself and the edges, squares and cubes all of whose other vertices are
+    there already.
+    """
+    x, y, z = lower & _FACES_X, lower & _FACES_Y, lower & _FACES_Z
+    xy = lower & _stepped(x, _Y) & _stepped(y, _X)  # the far corners of squares
+    xz = lower & _stepped(x, _Z) & _stepped(z, _X)
+    yz = lower & _stepped(y, _Z) & _stepped(z, _Y)
+    cubes = lower & _stepped(xy, _Z) & _stepped(xz, _Y) & _stepped(yz, _X)
+    return 1 - _popcount(x | y | z) + _popcount(xy | xz | yz) - _popcount(cubes)
+
+
+@njit(nogil=True, cache=True)
+def _lower_neighbours(level, z, y, lower):
+    """For each point of a row the word of its neighbours that come before it."""
+    here = level[z, y]
+    lower[:] = 0
+    for dz in range(-1, 2):
+        for dy in range(-1, 2):
+            row = level[z + dz, y + dy]
+            shift = np.uint64(16 * (dz + 1) + 4 * (dy + 1))
+            # Points of the same level come in the order of their places.
+            earlier = (dz, dy) < (0, 0)
+            for x in range(1, len(here) - 1):
+                own = here[x]
+                word = np.uint64(row[x - 1] < own + ((dz, dy) <= (0, 0)))
+                word |= np.uint64(row[x] < own + earlier) << np.uint64(1)
+                word |= np.uint64(row[x + 1] < own + earlier) << np.uint64(2)
+                lower[x] |= word << shift
+
+
+@njit(nogil=True, cache=True)
+def _longer(edges):
+    longer = np.empty((2 * len(edges), 3), edges.dtype)
+    longer[: len(edges)] = edges
+    return longer
+
+
+@njit(nogil=True, cache=True)
+def _hang_row(within, wide, levels, row, places, forest, trees, change, edges, count):
+    """Hang the points of a row into the forest, each under one of its neighbours in `within`.
+
+    Where these fall into several components among themselves, the point joins them: an edge to
+    each further one goes into the table, with the point's level. Returns the numbers of trees and
+    edges so far, and the table.
+    """
+    # One loop does one thing, so that the compiler makes it work on several points at once.
+    seeds = _AROUND if wide else _FACES
+    others = np.empty(len(within), np.uint64)
+    for x in range(1, len(within) - 1):
+        lowest = _lowest(within[x] & seeds)
+        others[x] = within[x] & seeds & ~_reached(lowest, within[x], wide)
+    for x in range(1, len(within) - 1):
+        lowest = _lowest(within[x] & seeds)
+        forest[row + x] = row + x + places[_popcount(lowest - np.uint64(1))]
+    several, joining = np.empty(len(within), np.int64), 0
+    for x in range(1, len(within) - 1):
+        several[joining] = x
+        joining += others[x] != 0
+        if within[x] & seeds == 0:
+            change[levels[x]] += 1
+            forest[row + x] = ~trees
+            trees += 1
+    for i in range(joining):
+        x = several[i]
+        rest = others[x]
+        while rest != 0:
+            lowest = _lowest(rest)
+            if count == len(edges):
+                edges = _longer(edges)
+            edges[count, 0] = row + x
+            edges[count, 1] = row + x + places[_popcount(lowest - np.uint64(1))]
+            edges[count, 2] = levels[x]
+            count += 1
+            rest &= ~lowest
+            if rest != 0:  # what reaches them takes longer than all of the above
+                rest &= ~_reached(lowest, within[x], wide)
+    return trees, edges, count
+
+
+@njit(nogil=True, cache=True)
+def _root(forest, place):
+    """Number of the tree that a place hangs in; its root has ~number in the place of a parent."""
+    while forest[place] >= 0:
+        above = forest[place]
+        if forest[above] >= 0:
+            forest[place] = forest[above]
+        place = above
+    return ~forest[place]
+
+
+@njit(nogil=True, cache=True)
+def _join_trees(forest, trees, edges, backwards, change):
+    """Subtract from `change`, at each level, the trees that its edges join to others."""
+    begins = np.zeros(len(change) + 1, np.int64)
+    for edge in range(len(edges)):
+        edges[edge, 0] = _root(forest, edges[edge, 0])
+        edges[edge, 1] = _root(forest, edges[edge, 1])
+        begins[edges[edge, 2] + 1] += edges[edge, 0] != edges[edge, 1]
+    begins = np.cumsum(begins)
+    ordered = np.empty((begins[-1], 3), edges.dtype)  # by level
+    for edge in range(len(edges)):
+        if edges[edge, 0] != edges[edge, 1]:
+            ordered[begins[edges[edge, 2]]] = edges[edge]
+            begins[edges[edge, 2]] += 1
+    if backwards:
+        ordered = ordered[::-1]
+    parent = _alone(trees, forest)
+    for edge in range(len(ordered)):
+        change[ordered[edge, 2]] -= _union(parent, ordered[edge, 0], ordered[edge, 1])
+
+
+@njit(nogil=True, cache=True)
+def _betti_of_levels(level, top, first, last):
+    """Betti numbers (top, 3) of the sets {level <= k}, k = 0 ... top - 1.
+
+    `level` has a layer of top + 1 all around. `first` and `last` become the forests in which each
+    point hangs under a neighbour before it and after it; `last` comes as zeros: all around hangs
+    under place 0, the outside.
+    """
+    height, width = level.shape[1:]
+    places = np.zeros(65, first.dtype)  # of the neighbours, by bit; no bit is the point itself
+    for z in range(3):
+        for y in range(3):
+            for x in range(3):
+                places[16 * z + 4 * y + x] = ((z - 1) * height + y - 1) * width + x - 1
+    chi = np.zeros(top + 1, np.int64)
+    components, trees = np.zeros(top + 1, np.int64), 0
+    cavities, outer_trees = np.zeros(top + 1, np.int64), 1
+    last[0] = ~0
+    edges, edge_count = np.empty((1024, 3), first.dtype), 0
+    walls, wall_count = np.empty((1024, 3), first.dtype), 0
+    lower, upper = np.zeros(width, np.uint64), np.zeros(width, np.uint64)
+    for z in range(1, level.shape[0] - 1):
+        for y in range(1, height - 1):
+            levels, row = level[z, y], (z * height + y) * width
+            _lower_neighbours(level, z, y, lower)
+            for x in range(1, width - 1):
+                upper[x] = _AROUND & ~lower[x]
+            for x in range(1, width - 1):
+                chi[levels[x]] += _euler_change(lower[x])
+            trees, edges, edge_count = _hang_row(
+                lower, False, levels, row, places, first, trees, components, edges, edge_count
+            )
+            outer_trees, walls, wall_count = _hang_row(
+                upper, True, levels, row, places, last, outer_trees, cavities, walls, wall_count
+            )
+    _join_trees(first, trees, edges[:edge_count], False, components)
+    _join_trees(last, outer_trees, walls[:wall_count], True, cavities)
+    result = np.zeros((top + 1, 3), np.int64)
+    result[:, 0] = np.cumsum(components)
+    # The complement of {level <= k} is {level > k}.
+    result[:top, 2] = np.cumsum(cavities[::-1])[::-1][1:]
+    result[:, 1] = result[:, 0] + result[:, 2] - np.cumsum(chi)
+    return result[:top]

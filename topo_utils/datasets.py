@@ -231,8 +231,12 @@ def published_table(name):
     ----------
     name : str
         ``"suresh2023_cifar10_betti"``: Betti numbers by block of nine networks on 2,000 CIFAR-10
-        images, aggregated from the arrays that the paper's authors published. The sources of all
-        tables are in ``published/README.md`` beside this module.
+        images, aggregated from the arrays that the paper's authors published;
+        ``"suresh2023_cifar10_accuracy"``: the accuracies that they rank against;
+        ``"suresh2023_cut_lengths"``: the lengths to which they list to cut the curves;
+        ``"sfda2022_finetuned_accuracy"``, ``"tllib_model_selection"``: accuracies (in percent) and
+        scores of two other groups; ``"tllib_correlations"``: the correlations published with the
+        latter. The sources of all tables are in ``published/README.md`` beside this module.
 
     Returns
     -------

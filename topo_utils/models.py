@@ -1,18 +1,27 @@
 """Networks by name, and the blocks at which their embeddings are read.
 
-The EfficientNet-Lites come with the environment, weights included. The torchvision networks fetch
-their weights through torchvision, or start from random weights, which needs no download.
+The EfficientNet-Lites come with the environment, weights included, and nine small networks with
+this package. The torchvision networks fetch their weights through torchvision, or start from
+random weights, which needs no download.
 """
 
 from __future__ import annotations
 
 import importlib
+import pickle
+import re
+import sys
+from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 import torchvision
 from torch import nn
 from torchvision import models as tv
+
+from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
 
 __all__ = [
     "EMBEDDED_MODELS",
@@ -46,21 +55,27 @@ TORCHVISION_MODELS = (
 
 
 def model_names():
-    """Names that `load_model` knows, the embedded ones first."""
-    return EMBEDDED_MODELS + TORCHVISION_MODELS
+    """Names that `load_model` knows, those that need no download first."""
+    return EMBEDDED_MODELS + tuple(CANDIDATES) + TORCHVISION_MODELS
 
 
-def load_model(name, *, weights="pretrained", seed=0):
+def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     """A network by name, in eval mode, on the CPU.
 
     Parameters
     ----------
     name : str
-        One of `model_names()`.
+        One of `model_names()`; any other classifier of torchvision, or of timm where that is
+        installed (``"timm:NAME"`` for one that both have); or ``"module:callable"``, a function or
+        class of your own that gives the network (the current folder is searched too).
     weights : {"pretrained", "random"}
-        ImageNet weights, or the architecture's own random initialisation.
+        ImageNet weights (Fashion-MNIST for the small networks of `topo_utils.candidates`), or the
+        architecture's own random initialisation. A network of your own is as its callable gives it.
     seed : int
         Of the random initialisation; the global random state is left as it was.
+    checkpoint : path, optional
+        Weights for it instead: a .safetensors file, or a state dict saved by torch, which is read
+        with ``weights_only=True`` (it cannot run code).
 
     Returns
     -------
@@ -71,25 +86,46 @@ def load_model(name, *, weights="pretrained", seed=0):
     Raises
     ------
     ValueError
-        Unknown name or kind of weights.
+        Unknown name or kind of weights; a weight file of the package that was changed; a
+        checkpoint that cannot be read or is of another network.
     ConnectionError
-        Pretrained torchvision weights that cannot be fetched; the message names what works
-        without a network.
+        Pretrained weights that cannot be fetched; the message names what works without a network.
     """
-    if name not in model_names():
-        raise ValueError(
-            f"unknown network {name!r}; embedded: {', '.join(EMBEDDED_MODELS)}; "
-            f"of torchvision: {', '.join(TORCHVISION_MODELS)}"
-        )
     if weights not in ("pretrained", "random"):
         raise ValueError(f"unknown weights {weights!r}; accepted: 'pretrained' and 'random'")
-    load = _load_lite if name in EMBEDDED_MODELS else _load_torchvision
+    load = _loader(name)
     with torch.random.fork_rng(devices=[]):  # pretrained ones are initialised at random first
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too
-        model = load(name, pretrained=weights == "pretrained")
-    if weights == "random":
+        model = load(name, pretrained=weights == "pretrained" and checkpoint is None)
+    if checkpoint is not None:
+        _load_checkpoint(model, checkpoint)
+    elif weights == "random":
         model.weights_name = f"random (seed {seed})"
     return model.eval()
+
+
+def _loader(name):
+    """The function that makes the network of this name."""
+    if isinstance(name, str):
+        if name in EMBEDDED_MODELS:
+            return _load_lite
+        if name in CANDIDATES:
+            return load_candidate
+        if name in tv.list_models(module=tv):
+            return _load_torchvision
+        if find_spec("timm"):
+            import timm
+
+            if name.removeprefix("timm:") in timm.list_models():
+                return _load_timm
+        if ":" in name and not name.startswith("timm:"):
+            return _load_own
+    raise ValueError(
+        f"unknown network {name!r}; embedded: {', '.join((*EMBEDDED_MODELS, *CANDIDATES))}; "
+        f"of torchvision: {', '.join(TORCHVISION_MODELS)}, and its other classifiers; any name of "
+        f"timm{'' if find_spec('timm') else ' (which is not installed: pip install timm)'}; "
+        "your own: module:callable"
+    )
 
 
 def batch_norms(model):
@@ -148,8 +184,10 @@ def model_blocks(model):
         12 children of `features`; VGG its convolutions (13 for VGG-16: at eta >= 0 the same as
         their ReLUs); MobileNetV2 the 19 children of `features`; MnasNet its stem, inverted
         residuals and head; GoogLeNet and Inception v3 their stem and inception modules;
-        EfficientNet-Lite its blocks without stem and head (16, 21, 21). Any other module: its
-        direct children.
+        EfficientNet-Lite its blocks without stem and head (16, 21, 21); the small networks of
+        `topo_utils.candidates` their stem and blocks. Any other: the outermost modules whose class
+        is called a block (Block, Bottleneck, InvertedResidual, MBConv, EncoderLayer, ...), such as
+        those of a ConvNeXt or a vision transformer; or, if it has fewer than two, its children.
 
     Returns
     -------
@@ -160,7 +198,7 @@ def model_blocks(model):
         model = load_model(model, weights="random")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {model!r}; accepted: a name of model_names(), or an nn.Module")
-    names = [name for name, _ in model.named_children()]
+    names = _repeated_blocks(model) or [name for name, _ in model.named_children()]
     match model:
         case tv.ResNet():
             names = ["conv1", "bn1", "relu"]
@@ -179,11 +217,13 @@ def model_blocks(model):
                     [f"layers.{i}.{j}" for j in range(len(layer))] if stack else [f"layers.{i}"]
                 )
         case tv.GoogLeNet():
-            names = [name for name in names if name.startswith(("conv", "inception"))]
+            names = [n for n, _ in model.named_children() if n.startswith(("conv", "inception"))]
         case tv.Inception3():
-            names = [name for name in names if name.startswith(("Conv2d", "Mixed"))]
+            names = [n for n, _ in model.named_children() if n.startswith(("Conv2d", "Mixed"))]
         case nn.Module(_blocks=nn.ModuleList() as blocks):
             names = [f"_blocks.{i}" for i in range(len(blocks))]
+        case Candidate():
+            names = ["stem"] + [f"blocks.{i}" for i in range(len(model.blocks))]
     return names
 
 
@@ -208,12 +248,90 @@ def _load_torchvision(name, pretrained):
         if extra:
             extra["init_weights"] = True  # spelled out, or torchvision warns that it may change
         return tv.get_model(name, weights=None, **extra)
+    known = tv.get_model_weights(name)
+    chosen = getattr(known, "IMAGENET1K_V1", None) or known.DEFAULT
+    with _fetching(name):
+        model = tv.get_model(name, weights=chosen)
+    model.weights_name = f"{chosen.name} (torchvision {torchvision.__version__})"
+    return model
+
+
+def _load_timm(name, pretrained):
+    import timm
+
+    name = name.removeprefix("timm:")
+    with _fetching(name):
+        model = timm.create_model(name, pretrained=pretrained)
+    if pretrained:
+        model.weights_name = f"{model.pretrained_cfg['tag'] or 'default'} (timm {timm.__version__})"
+    return model
+
+
+@contextmanager
+def _fetching(name):
     try:
-        model = tv.get_model(name, weights="IMAGENET1K_V1")
-    except (OSError, RuntimeError) as error:  # urllib's errors are OSErrors, a bad hash a Runtime
+        yield
+    # urllib's and the hub's errors are OSErrors; a bad hash, or no weights at all, a RuntimeError.
+    except (OSError, RuntimeError) as error:
         raise ConnectionError(
             f"the pretrained weights of {name} could not be fetched ({error}). Without a network "
             f"use an embedded network ({', '.join(EMBEDDED_MODELS)}) or weights='random'."
         ) from error
-    model.weights_name = f"IMAGENET1K_V1 (torchvision {torchvision.__version__})"
+
+
+def _load_own(name, pretrained):
+    """What ``module:callable`` gives; it brings its own weights."""
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module), attribute)
+        model = make()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"network {name!r}: {error}; needed: module:callable, where the callable takes no "
+            f"arguments and gives the network"
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"network {name!r} gives {type(model).__name__}, not a torch.nn.Module")
+    model.weights_name = f"as {name} gives them"
     return model
+
+
+def _load_checkpoint(model, file):
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(file).expanduser()
+    try:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+            state = state["state_dict"]  # as many training scripts save it
+        model.load_state_dict(state)
+    except (OSError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(
+            f"checkpoint {file} cannot be read ({error}); accepted: .safetensors, or a state dict "
+            "that torch.save wrote"
+        ) from error
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"checkpoint {file} is of another network: {error}") from error
+    model.weights_name = f"checkpoint {file.name}"
+
+
+_BLOCK = re.compile(
+    "Block|Bottleneck|InvertedResidual|MBConv|DepthwiseSeparableConv|DenseLayer|EncoderLayer"
+)
+
+
+def _repeated_blocks(model):
+    """Names of the outermost modules whose class is called a block; none if fewer than two."""
+    names = []
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in names)
+        if name and not inside and _BLOCK.search(type(module).__name__):
+            names.append(name)
+    return names if len(names) > 1 else []
