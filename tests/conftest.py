@@ -6,6 +6,14 @@ import torch
 from torch import nn
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What tests compute is kept apart from what the user has computed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOPO_UTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def small_network():
     """Convolutions, batch norm, an in-place ReLU and a linear layer; input (N, 3, H, W)."""

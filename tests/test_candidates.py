@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 
 from topo_utils import candidates, load_images, load_model
+from topo_utils.__main__ import main
 from topo_utils.candidates import CANDIDATES, Candidate, candidate_table, fashion_mnist, pretrain
 
 
@@ -113,6 +114,14 @@ def test_what_is_no_fashion_mnist_is_named(tmp_path):
     file.write_bytes(gzip.compress(shorter))
     with pytest.raises(ValueError, match=r"\(40, 28, 28\) images and \(39,\) labels"):
         fashion_mnist(tmp_path, "t10k")
+
+
+def test_the_command_says_what_is_missing(tmp_path, capsys):
+    assert main(["pretrain", str(tmp_path), "-o", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("topobook: ")
+    assert "needed: the four .gz files of Fashion-MNIST" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_candidates_list_the_known_ones(tmp_path):

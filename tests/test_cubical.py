@@ -1,6 +1,9 @@
 """The engine against GUDHI, against shapes known by hand, and against its own identities."""
 
 import itertools
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from topo_utils import betti_from_persistence, betti_numbers, persistence
+from topo_utils import betti_curves, betti_from_persistence, betti_numbers, cubical, persistence
 
 #: Few distinct values, so that ties are the rule; infinities among them.
 levels = st.sampled_from([-np.inf, -1.5, -1.0, 0.0, 0.25, 1.0, np.inf])
@@ -27,6 +30,7 @@ FINITE = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0]
 def test_equals_gudhi_on_random_volumes_with_ties(volume):
     expected = betti_from_persistence(persistence(volume), FINITE)
     np.testing.assert_array_equal(betti_numbers(volume, FINITE), expected)
+    np.testing.assert_array_equal(betti_curves(volume, FINITE), expected)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +45,7 @@ def test_equals_gudhi_where_rows_cross_machine_words(width, other, density):
         turned = volume.transpose(axes)
         expected = betti_from_persistence(persistence(turned), 0.0)
         np.testing.assert_array_equal(betti_numbers(turned, 0.0), expected)
+        np.testing.assert_array_equal(betti_curves(turned, 0.0), expected)
 
 
 @pytest.mark.parametrize("shape", [(64, 28, 28), (9, 70, 66), (200, 7, 7), (3, 64, 64)])
@@ -48,8 +53,128 @@ def test_equals_gudhi_on_volumes_of_a_networks_size(shape):
     volume = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     volume += np.roll(volume, 1, axis=2) + np.roll(volume, 1, axis=1)  # neighbours look alike
     etas = [-2.0, -0.3, 0.0, 0.7, 2.5]
-    expected = betti_from_persistence(persistence(volume), etas)
+    diagrams = persistence(volume)
+    expected = betti_from_persistence(diagrams, etas)
     np.testing.assert_array_equal(betti_numbers(volume, etas), expected)
+    etas = np.linspace(-4, 4, 64)
+    expected = betti_from_persistence(diagrams, etas)
+    np.testing.assert_array_equal(betti_numbers(volume, etas), expected)
+    np.testing.assert_array_equal(betti_curves(volume, etas), expected)
+    rectified = np.maximum(volume, 0)
+    expected = betti_from_persistence(persistence(rectified), etas)
+    np.testing.assert_array_equal(betti_curves(rectified, etas), expected)
+
+
+@given(
+    volumes | hnp.arrays(np.float32, st.permutations([1, 2, 70]), elements=levels),
+    st.lists(levels | st.floats(-2, 2), max_size=40),
+)
+@settings(deadline=None)
+def test_the_sweep_equals_each_threshold_by_itself(volume, etas):
+    expected = np.array([betti_numbers(volume, eta) for eta in etas], dtype=int).reshape(-1, 3)
+    np.testing.assert_array_equal(betti_curves(volume, etas), expected)
+    np.testing.assert_array_equal(betti_numbers(volume, etas), expected)
+    if etas:
+        np.testing.assert_array_equal(betti_curves(volume, etas[0]), expected[0])
+
+
+@given(volumes, st.integers(0, 3))
+@settings(deadline=None)
+def test_many_thresholds_take_the_sweep_and_few_do_not(volume, fewer):
+    count = cubical._SWEEP_FROM - fewer
+    etas = np.linspace(-2, 2, count)
+    with pytest.MonkeyPatch.context() as patch:
+        taken = []
+        for name in ("_each_threshold", "_sweep_thresholds"):
+            way = getattr(cubical, name)
+            patch.setattr(
+                cubical, name, lambda *given, way=way, name=name: taken.append(name) or way(*given)
+            )
+        many = betti_numbers(volume, [*etas, *etas[::-1]])  # repeats do not count
+    assert taken == ["_each_threshold" if fewer else "_sweep_thresholds"]
+    np.testing.assert_array_equal(many[:count], many[count:][::-1])
+    np.testing.assert_array_equal(many[:count], [betti_numbers(volume, eta) for eta in etas])
+
+
+def test_a_curve_through_more_thresholds_than_16_bits_number():
+    volume = np.random.default_rng(0).permutation(10**5).reshape(10, 100, 100)
+    curve = betti_curves(volume, np.arange(-1, 10**5, 1.25))
+    diagrams = persistence(volume)
+    some = np.r_[0:80001:97, 80000]
+    expected = betti_from_persistence(diagrams, np.arange(-1, 10**5, 1.25)[some])
+    np.testing.assert_array_equal(curve[some], expected)
+    assert len(curve) == 80001 > np.iinfo(np.uint16).max
+    np.testing.assert_array_equal(curve[-1], [1, 0, 0])
+
+
+def test_beyond_two_billion_points_pieces_are_numbered_with_64_bits(monkeypatch):
+    assert cubical._index_type(2**31 - 1) is np.int32
+    assert cubical._index_type(2**31) is np.int64
+    volume = np.random.default_rng(0).normal(size=(5, 6, 70))
+    expected = betti_numbers(volume, [-0.5, 0.0])
+    monkeypatch.setattr(cubical, "_index_type", lambda points: np.int64)
+    np.testing.assert_array_equal(betti_numbers(volume, [-0.5, 0.0]), expected)
+    monkeypatch.setattr(cubical, "_changes", None)  # the sweep numbers with 32 bits
+    np.testing.assert_array_equal(betti_curves(volume, [-0.5, 0.0]), expected)
+
+
+def test_threads_do_not_disturb_one_another():
+    rng = np.random.default_rng(0)
+    shapes = [(8, 16, 16), (64, 7, 7), (3, 40, 50)] * 8
+    many = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    with ThreadPoolExecutor(4) as pool:
+        for count in (betti_numbers, betti_curves):
+            together = list(pool.map(lambda volume, c=count: c(volume, [0.0, 0.5]), many))
+            np.testing.assert_array_equal(together, [count(volume, [0.0, 0.5]) for volume in many])
+
+
+# The highest that a process stood (VmHWM) after the count, less that before it. In a process of its
+# own, since this one has stood higher already; not by getrusage, which includes the parent's.
+MEMORY = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from topo_utils import betti_curves, betti_numbers
+
+count = {"betti_numbers": betti_numbers, "betti_curves": betti_curves}[sys.argv[1]]
+shape, dtype = eval(sys.argv[2]), np.dtype(sys.argv[3])
+for small in ((2, 3, 64), (64, 3, 2), (3, 64, 2)):  # compiled before it is measured
+    count(np.zeros(small, dtype), 0.0)
+volume = np.zeros(shape, dtype)
+if sys.argv[4] == "chequered":
+    volume[::2, ::2, 1::2] = volume[::2, 1::2, ::2] = 1
+    volume[1::2, ::2, ::2] = volume[1::2, 1::2, 1::2] = 1
+else:
+    rng = np.random.default_rng(0)
+    for plane in volume:
+        plane[...] = 100 * rng.random(plane.shape) > 50
+def kilobytes(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+assert kilobytes("VmHWM") - kilobytes("VmRSS") < volume.size / 1024
+now = kilobytes("VmRSS")
+count(volume, 0.0)
+print((kilobytes("VmHWM") - now) * 1024 / volume.size)
+"""
+
+
+@pytest.mark.parametrize("values", ["random", "chequered"])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "most"),
+    [
+        ((128, 256, 256), "float32", 3),
+        ((256, 8192, 4), "float32", 3 + 4),
+        ((4096, 46, 46), "float32", 3),
+        ((128, 256, 256), "int8", 3 + 4),
+        ((128, 256, 256), "int64", 3 + 8),
+    ],
+)
+def test_memory_beyond_the_volume(shape, dtype, values, most):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    command = [sys.executable, "-c", MEMORY, "betti_numbers", str(shape), dtype, values]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert float(out) < most
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -126,6 +251,7 @@ def test_every_dtype_of_numpy(dtype):
     volume = values.astype(dtype)
     before = volume.copy()
     np.testing.assert_array_equal(betti_numbers(volume, [0, 0.5, 1]), expected)
+    np.testing.assert_array_equal(betti_curves(volume, [0, 0.5, 1]), expected)
     np.testing.assert_array_equal(volume, before)
 
 
@@ -140,6 +266,7 @@ def test_every_dtype_of_torch(dtype):
     volume = torch.from_numpy(values).to(dtype)
     before = volume.clone()
     np.testing.assert_array_equal(betti_numbers(volume, [0, 0.5, 1]), expected)
+    np.testing.assert_array_equal(betti_curves(volume, [0, 0.5, 1]), expected)
     assert torch.equal(volume, before)
     if dtype.is_floating_point:
         np.testing.assert_array_equal(betti_numbers(volume.requires_grad_(), [0, 0.5, 1]), expected)
@@ -215,7 +342,9 @@ def test_bfloat16_and_large_integers_are_promoted_to_float64():
         (torch.zeros(2, 2, device="meta"), TypeError, "meta"),
     ],
 )
-@pytest.mark.parametrize("function", [lambda v: betti_numbers(v, 0), persistence])
+@pytest.mark.parametrize(
+    "function", [lambda v: betti_numbers(v, 0), lambda v: betti_curves(v, []), persistence]
+)
 def test_volumes_that_are_refused(function, volume, error, message):
     with pytest.raises(error, match=message) as caught:
         function(volume)

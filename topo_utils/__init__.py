@@ -23,6 +23,21 @@ _NAMES = {
     "datasets": ("dataset_names", "load_images", "normalise", "open_images", "published_table"),
     "embedding": ("embedding_profile",),
     "models": ("calibrate_batch_norm", "load_model", "model_blocks", "model_names"),
+    "transferability": (
+        "SCORES",
+        "gbc",
+        "h_score",
+        "knn_score",
+        "leep",
+        "logme",
+        "nce",
+        "nleep",
+        "parc",
+        "rank_agreement",
+        "regularised_h_score",
+        "sfda",
+        "transrate",
+    ),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

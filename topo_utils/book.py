@@ -315,7 +315,8 @@ class Project:
         digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
         digest.update(self.source(chapter).read_bytes())
         for file in sorted(Path(__file__).parent.rglob("*")):
-            if file.suffix in (".py", ".csv") and file.name not in ("book.py", "__main__.py"):
+            ours = ("book.py", "__main__.py", "sweep.py")
+            if file.suffix in (".py", ".csv", ".json") and file.name not in ours:
                 digest.update(file.read_bytes())
         digest.update(json.dumps(_environment()).encode())
         return digest.hexdigest()

@@ -16,11 +16,13 @@ matter, and Alexander duality turns cavities into components of the complement.)
 
 What makes it fast: a row of 64 grid points is one machine word. Cells are counted by `popcount`
 of words combined with `&`, and the nodes of the union-find are runs of consecutive points rather
-than single points.
+than single points. For many thresholds, one sweep over the values finds what every point changes
+when it enters the sublevel set, and the changes add up to all curves at once.
 """
 
 from __future__ import annotations
 
+import math
 import numbers
 
 import numpy as np
@@ -61,8 +63,16 @@ def betti_numbers(volume, thresholds):
     ValueError
         NaN, an empty axis, no axis or more than three of them.
 
+    Notes
+    -----
+    Fewer than 32 distinct thresholds are counted one after the other, more of them by one sweep
+    (see `betti_curves`). That takes at most 3 bytes a value beyond the volume, and 4 or 8 more for
+    a copy of a volume that is not float32 or float64, not contiguous, or longest along its second
+    axis. Threads count at the same time: the compiled code does not hold the GIL.
+
     See Also
     --------
+    betti_curves : all thresholds by one sweep.
     persistence : the same through GUDHI's persistent homology, hundreds of times slower.
 
     References
@@ -79,20 +89,15 @@ def betti_numbers(volume, thresholds):
     array([[1, 0, 1],
            [1, 0, 0]])
     """
-    values = _as_real_array(volume)
-    values = values.reshape((1,) * (3 - values.ndim) + values.shape)
-    etas, scalar = as_thresholds(thresholds)
-    distinct, back = np.unique(etas, return_inverse=True)
-    count = _sweep_thresholds if len(distinct) >= _SWEEP_FROM else _each_threshold
-    result = count(values, distinct)[back]
-    return result[0] if scalar else result
+    return _count(volume, thresholds, sweep_from=_SWEEP_FROM)
 
 
 def betti_curves(volume, thresholds):
     """Betti numbers of all sublevel sets at once: `betti_numbers`, by one sweep over the values.
 
-    The time hardly depends on the number of thresholds. `betti_numbers` calls it by itself where
-    it is the faster way, from some dozens of distinct thresholds on.
+    The time hardly depends on the number of thresholds: about that of 20 to 40 of them counted
+    one after the other. `betti_numbers` therefore goes the same way by itself from 32 distinct
+    thresholds on; a curve through all values of a volume is the natural use.
 
     Parameters
     ----------
@@ -111,6 +116,11 @@ def betti_curves(volume, thresholds):
     TypeError, ValueError
         As `betti_numbers`.
 
+    Notes
+    -----
+    It takes 15 to 35 bytes a value beyond the volume, counting one threshold at most 3 (and the
+    copy that `betti_numbers` tells of).
+
     References
     ----------
     Edelsbrunner and Harer, Computational Topology (2010), VI.3: the lower star of a vertex and
@@ -122,12 +132,7 @@ def betti_curves(volume, thresholds):
     >>> betti_curves(np.array([0.0, 2.0, 1.0]), [-1.0, 0.0, 1.0, 2.0])[:, 0]
     array([0, 1, 2, 1])
     """
-    values = _as_real_array(volume)
-    values = values.reshape((1,) * (3 - values.ndim) + values.shape)
-    etas, scalar = as_thresholds(thresholds)
-    distinct, back = np.unique(etas, return_inverse=True)
-    result = _sweep_thresholds(values, distinct)[back]
-    return result[0] if scalar else result
+    return _count(volume, thresholds, sweep_from=0)
 
 
 def persistence(volume, construction="V"):
@@ -282,10 +287,21 @@ def _largest_values_up_to(etas, dtype):
 # The engine: rows of 64 points a word, compiled, without the GIL.
 
 
+def _count(volume, thresholds, sweep_from):
+    """Betti numbers at all thresholds, by one sweep if there are that many distinct ones."""
+    values = _as_real_array(volume)
+    values = values.reshape((1,) * (3 - values.ndim) + values.shape)
+    etas, scalar = as_thresholds(thresholds)
+    distinct = np.array(sorted(set(etas)))
+    count = _sweep_thresholds if len(distinct) >= sweep_from else _each_threshold
+    result = count(values, distinct)[np.searchsorted(distinct, etas)]
+    return result[0] if scalar else result
+
+
 def _each_threshold(values, etas):
     """Betti numbers at each of the thresholds (float64, ascending), one after the other."""
     values, across = _packing(values)
-    depth, height, width = np.roll(values.shape, -1) if across else values.shape
+    depth, height, width = (*values.shape[1:], len(values)) if across else values.shape
     # Two layers or three of background before and behind, above and below: the outside of beta2,
     # and even numbers of rows.
     rows = np.zeros((depth + 2 + depth % 2, height + 2 + height % 2, -(-width // 64)), np.uint64)
@@ -305,10 +321,11 @@ def _packing(values):
     points, so the longest axis makes them, unless the last one, which memory prefers, nearly fills
     words as well.
     """
-    longest = 2 if values.shape[2] >= 48 else int(np.argmax(values.shape))
-    if longest == 2:
+    if values.shape[2] >= min(48, max(values.shape)):
         return np.ascontiguousarray(values), False
-    return np.ascontiguousarray(np.moveaxis(values, longest, 0)), True
+    if values.shape[1] > values.shape[0]:
+        values = values.transpose(1, 0, 2)
+    return np.ascontiguousarray(values), True
 
 
 def _index_type(points):
@@ -338,6 +355,12 @@ def _up_to_lowest_bit(typing_context, word):
 
 
 @njit(inline="always")
+def _lowest(word):
+    """The lowest set bit alone."""
+    return word & (~word + np.uint64(1))
+
+
+@njit(inline="always")
 def _shifted(word, before):
     """Every bit of a row moved up by one; the word `before` hands over its last."""
     return (word << np.uint64(1)) | (before >> np.uint64(63))
@@ -359,14 +382,16 @@ def _pack(values, cut, rows):
 @njit(nogil=True, cache=True)
 def _pack_across(values, cut, rows):
     """Set the points of `rows` whose value is <= cut; rows run along the first axis."""
-    words = np.empty(values.shape[2], np.uint64)
-    for y in range(values.shape[1]):
-        for w in range(rows.shape[2]):
-            words[:] = 0
-            for i in range(min(64, len(values) - 64 * w)):
-                for x in range(len(words)):
-                    words[x] |= np.uint64(values[64 * w + i, y, x] <= cut) << np.uint64(i)
-            rows[y + 1, 1 : len(words) + 1, w] = words
+    flat = values.reshape(len(values), -1)  # long loops over what lies side by side in memory
+    words = np.empty(flat.shape[1], np.uint64)
+    for w in range(rows.shape[2]):
+        words[:] = 0
+        for i in range(min(64, len(flat) - 64 * w)):
+            for j in range(len(words)):
+                words[j] |= np.uint64(flat[64 * w + i, j] <= cut) << np.uint64(i)
+        for y in range(values.shape[1]):
+            for x in range(values.shape[2]):
+                rows[y + 1, x + 1, w] = words[y * values.shape[2] + x]
 
 
 @njit(nogil=True, cache=True)
@@ -430,7 +455,7 @@ def _union_at(points, parent, starts_a, base_a, starts_b, base_b):
 
 @njit(nogil=True, cache=True)
 def _hang_at(points, parent, starts_a, base_a, starts_b, base_b):
-    """The same where each piece a is still alone: no search, no branch; returns nothing."""
+    """The same where each piece a is still alone: as many as there are points, and no search."""
     while points != 0:
         upto = _up_to_lowest_bit(points)
         parent[_piece(starts_a, base_a, upto)] = parent[_piece(starts_b, base_b, upto)]
@@ -439,6 +464,7 @@ def _hang_at(points, parent, starts_a, base_a, starts_b, base_b):
 
 @njit(nogil=True, cache=True)
 def _alone(pieces, index):
+    """That many sets of one piece each, numbered with the type of the array `index`."""
     parent = np.empty(pieces, index.dtype)
     for piece in range(pieces):
         parent[piece] = piece
@@ -489,8 +515,7 @@ def _components_6(rows, starts, base):
                     # Where a unit square is in the set, its other three sides join these two.
                     along_z &= ~_any_in(across & behind_a & rows[z - 1, 2 * y - 1, w], ends)
                 # The first union of a piece that began in this word finds it alone.
-                began = ~(_up_to_lowest_bit(start) >> np.uint64(1))
-                began = began if start != 0 else np.uint64(0)
+                began = ~(_lowest(start) - np.uint64(1))
                 hung = _lowest_in(along_y | along_z, start, _ends(start)) & began
                 joined += _popcount(hung)
                 hung_y = hung & along_y
@@ -646,7 +671,8 @@ def _betti_of_words(rows, starts, base):
 # before it (its lower star) tell what it changes: the cells it brings, whether it founds a
 # component or joins some, and the same for the complement from the other end.
 
-#: Distinct thresholds from which on `betti_numbers` sweeps.
+#: Distinct thresholds from which on `betti_numbers` sweeps. Measured: both ways take equally long
+#: at 19 to 41 thresholds, on volumes of 16 x 16 x 16 to 64 x 112 x 112, with and without ties.
 _SWEEP_FROM = 32
 
 #: A point's 3 x 3 x 3 neighbourhood is a word: bit 16 (dz + 1) + 4 (dy + 1) + (dx + 1). The bits
@@ -672,15 +698,25 @@ def _sweep_thresholds(values, etas):
     if len(etas) > most:
         parts = np.array_split(etas, -(-len(etas) // most))
         return np.concatenate([_sweep_thresholds(values, part) for part in parts])
+    if _index_type(math.prod(length + 2 for length in values.shape)) is not np.int32:
+        return _each_threshold(values, etas)  # places are numbered with 32 bits below
     values, across = _packing(values)
     values = np.ascontiguousarray(np.moveaxis(values, 0, 2)) if across else values
+    # Bisection over the thresholds finds the first one that takes a value in: its level.
     level = np.full([length + 2 for length in values.shape], len(etas) + 1, dtype=np.uint16)
     cuts = np.full(2 ** len(etas).bit_length() - 1, np.inf, values.dtype)
     cuts[: len(etas)] = _largest_values_up_to(etas, values.dtype)
     _set_levels(values, cuts, level)
-    index = _index_type(level.size)
-    first, last = np.empty(level.size, index), np.zeros(level.size, index)
-    return _betti_of_levels(level, len(etas), first, last)
+    # The steps to the neighbours in memory, by bit; no bit (64) is the point itself.
+    places = np.zeros(65, np.int32)
+    for z, y, x in _STEPS:
+        places[16 * z + 4 * y + x] = ((z - 1) * level.shape[1] + y - 1) * level.shape[2] + x - 1
+    first, last = np.empty(level.size, np.int32), np.zeros(level.size, np.int32)
+    chi, components, cavities = np.zeros((3, len(etas) + 1), np.int64)
+    _changes(level, places, first, last, chi, components, cavities)
+    beta0 = np.cumsum(components)[:-1]
+    beta2 = np.cumsum(cavities[::-1])[-2::-1]  # the complement of {level <= k} is {level > k}
+    return np.stack([beta0, beta0 + beta2 - np.cumsum(chi)[:-1], beta2], axis=1)
 
 
 @njit(nogil=True, cache=True)
@@ -703,11 +739,6 @@ def _set_levels(values, cuts, level):
 def _stepped(word, axis):
     """All neighbours along one axis."""
     return (word << axis) | (word >> axis)
-
-
-@njit(inline="always")
-def _lowest(word):
-    return word & (~word + np.uint64(1))
 
 
 @njit(inline="always")
@@ -764,8 +795,11 @@ def _lower_neighbours(level, z, y, lower):
 
 @njit(nogil=True, cache=True)
 def _longer(edges):
+    """The same table with room for as many again."""
     longer = np.empty((2 * len(edges), 3), edges.dtype)
-    longer[: len(edges)] = edges
+    for edge in range(len(edges)):
+        for i in range(3):
+            longer[edge, i] = edges[edge, i]
     return longer
 
 
@@ -844,25 +878,19 @@ def _join_trees(forest, trees, edges, backwards, change):
 
 
 @njit(nogil=True, cache=True)
-def _betti_of_levels(level, top, first, last):
-    """Betti numbers (top, 3) of the sets {level <= k}, k = 0 ... top - 1.
+def _changes(level, places, first, last, chi, components, cavities):
+    """What each level adds to the Euler characteristic and to the numbers of components.
 
-    `level` has a layer of top + 1 all around. `first` and `last` become the forests in which each
-    point hangs under a neighbour before it and after it; `last` comes as zeros: all around hangs
-    under place 0, the outside.
+    `level` has a layer of a level higher than all others around it. `first` and `last` become the
+    forests in which each point hangs under a neighbour before it and after it; `last` comes as
+    zeros: all around hangs under place 0, the outside. The other three come as zeros. `components`
+    are those of the sets {level <= k}; `cavities`, from the highest level downwards, those of
+    {level >= k} but for the outside.
     """
     height, width = level.shape[1:]
-    places = np.zeros(65, first.dtype)  # of the neighbours, by bit; no bit is the point itself
-    for z in range(3):
-        for y in range(3):
-            for x in range(3):
-                places[16 * z + 4 * y + x] = ((z - 1) * height + y - 1) * width + x - 1
-    chi = np.zeros(top + 1, np.int64)
-    components, trees = np.zeros(top + 1, np.int64), 0
-    cavities, outer_trees = np.zeros(top + 1, np.int64), 1
+    trees, edges, edge_count = 0, np.empty((1024, 3), first.dtype), 0
+    outer_trees, walls, wall_count = 1, np.empty((1024, 3), first.dtype), 0
     last[0] = ~0
-    edges, edge_count = np.empty((1024, 3), first.dtype), 0
-    walls, wall_count = np.empty((1024, 3), first.dtype), 0
     lower, upper = np.zeros(width, np.uint64), np.zeros(width, np.uint64)
     for z in range(1, level.shape[0] - 1):
         for y in range(1, height - 1):
@@ -880,9 +908,3 @@ def _betti_of_levels(level, top, first, last):
             )
     _join_trees(first, trees, edges[:edge_count], False, components)
     _join_trees(last, outer_trees, walls[:wall_count], True, cavities)
-    result = np.zeros((top + 1, 3), np.int64)
-    result[:, 0] = np.cumsum(components)
-    # The complement of {level <= k} is {level > k}.
-    result[:top, 2] = np.cumsum(cavities[::-1])[::-1][1:]
-    result[:, 1] = result[:, 0] + result[:, 2] - np.cumsum(chi)
-    return result[:top]

@@ -102,6 +102,13 @@ class Images(torch.utils.data.Dataset):
         with self.read(int(self.indices[i])) as image:
             return image.convert("RGB")
 
+    def content(self, i):
+        """Bytes that image `i` follows from: those of its file, where it has one, or its pixels."""
+        if isinstance(self.read, _Files):
+            return self.read.paths[int(self.indices[i])].read_bytes()
+        picture = self.picture(i)
+        return repr(picture.size).encode() + picture.tobytes()
+
     def __getitem__(self, i):
         """Image `i` as a float32 tensor (3, size, size), and its label (-1 without labels)."""
         if not 0 <= i < len(self):
@@ -262,12 +269,29 @@ def published_table(name):
 # labels, the number of images).
 
 
+@dataclass
+class _Files:
+    """Reads image files."""
+
+    paths: list[Path]
+
+    def __call__(self, i):
+        path = self.paths[i]
+        try:
+            with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
+                    raise ValueError(f"{path} has more than 8 bits a channel ({image.mode})")
+                return image.convert("RGB")
+        except (SyntaxError, OSError) as error:  # PIL raises SyntaxError for some broken files
+            raise ValueError(f"{path} is no readable image: {error}") from error
+
+
 def _open_samples(stem):
     # Read as package data: importing foolbox would pull in its whole machinery.
     folder = Path(distribution("foolbox").locate_file("foolbox/data"))
     paths = sorted(folder.glob(f"{stem}_*"))  # SET_INDEX_LABEL.png, the index with two digits
     labels = np.array([int(path.stem.split("_")[2]) for path in paths])
-    return lambda i: Image.open(paths[i]), labels
+    return _Files(paths), labels
 
 
 @functools.cache  # it comes as text, which takes a second to read
@@ -324,19 +348,12 @@ def _open_folder(folder):
     if not paths:
         raise ValueError(f"no image files in {folder}; accepted: .jpg, .png and others PIL reads")
 
-    def read(i):
-        try:
-            with Image.open(paths[i]) as image:
-                if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
-                    raise ValueError(f"{paths[i]} has more than 8 bits a channel ({image.mode})")
-                return image.convert("RGB")
-        except (SyntaxError, OSError) as error:  # PIL raises SyntaxError for some broken files
-            raise ValueError(f"{paths[i]} is no readable image: {error}") from error
-
     classes = sorted({p.relative_to(folder).parts[0] for p in paths})
     if all(len(p.relative_to(folder).parts) > 1 for p in paths):
-        return read, np.array([classes.index(p.relative_to(folder).parts[0]) for p in paths])
-    return read, len(paths)
+        return _Files(paths), np.array(
+            [classes.index(p.relative_to(folder).parts[0]) for p in paths]
+        )
+    return _Files(paths), len(paths)
 
 
 def check_n_images(name, count, n_images):

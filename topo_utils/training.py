@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from topo_utils import store
+from topo_utils.store import cache_folder
 
 __all__ = ["cache_folder", "one_thread", "train_classifier", "trained"]
 
@@ -84,54 +84,22 @@ def trained(build, inputs, labels, *, epochs, seed=0, **settings):
     again. The other arguments, and what is returned, are those of `train_classifier`;
     ``epochs=0`` gives the untrained network, of which no file is kept.
     """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save
-
     with one_thread(seed), torch.no_grad():
         model = build().eval()
         untrained = model(inputs)
-    if epochs == 0:
-        return model
-    said = repr((str(model), epochs, seed, sorted(settings.items()), torch.__version__))
-    code = Path(__file__).read_bytes()
-    key = _digest(said, code, model.state_dict(), untrained, inputs, labels)
-    file = cache_folder() / "weights" / f"{key}.safetensors"
-    try:
-        with safe_open(file, "pt") as kept:
-            state = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
-            if (kept.metadata() or {}).get("digest") == _digest(key, state):
-                model.load_state_dict(state)
-                return model
-    except (OSError, SafetensorError):  # not there yet, or no longer readable
-        pass
-    train_classifier(model, inputs, labels, epochs=epochs, seed=seed, **settings)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Under another name until it is complete: no reader sees half a file.
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-        part.write(save(state, metadata={"digest": _digest(key, state)}))
-    os.replace(part.name, file)
+    folder = cache_folder()
+    file = None
+    if folder and epochs:
+        said = repr((str(model), epochs, seed, sorted(settings.items()), torch.__version__))
+        code = Path(__file__).read_bytes()
+        key = store.digest(said, code, model.state_dict(), untrained, inputs, labels)
+        file = folder / "weights" / f"{key}.safetensors"
+        if kept := store.read(file):
+            model.load_state_dict(kept[0])
+            return model
+    if epochs:
+        train_classifier(model, inputs, labels, epochs=epochs, seed=seed, **settings)
+    if file:
+        what = f"{type(model).__name__}, {epochs} epochs on {len(inputs)} inputs, seed {seed}"
+        store.write(file, model.state_dict(), {"what": what})
     return model
-
-
-def cache_folder():
-    """$TOPO_UTILS_CACHE, else ``_build/cache`` of the project, else ~/.cache/topo_utils."""
-    if os.environ.get("TOPO_UTILS_CACHE"):
-        return Path(os.environ["TOPO_UTILS_CACHE"]).expanduser()
-    for folder in (Path.cwd(), Path.cwd().parent, Path(__file__).parents[1]):
-        if (folder / "_toc.yml").is_file() and (folder / "notebooks").is_dir():
-            return folder / "_build" / "cache"
-    return Path("~/.cache/topo_utils").expanduser()
-
-
-def _digest(*parts):
-    """SHA-256 of texts, bytes, tensors and dicts of tensors, with names, types and shapes."""
-    digest = hashlib.sha256()
-    for part in parts:
-        for name, value in sorted(part.items()) if isinstance(part, dict) else [("", part)]:
-            if isinstance(value, torch.Tensor):
-                name = f"{name} {value.dtype} {tuple(value.shape)}"
-                value = value.detach().contiguous().numpy().tobytes()
-            value = value.encode() if isinstance(value, str) else value
-            digest.update(f"{name} {len(value)} ".encode() + value)
-    return digest.hexdigest()

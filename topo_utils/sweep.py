@@ -1,0 +1,134 @@
+"""A chapter over a grid of parameters, here or on a Dask cluster, and one table of it all."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import joblib
+import nbformat
+import pandas as pd
+
+from topo_utils.book import BookError, Project, _finding
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    project, chapter, grid, out, *, preset="default", texts=(), n_jobs=1, scheduler=None, say=print
+):
+    """Execute a chapter with every combination of values.
+
+    A run whose notebook in `out` was made by the same source, parameters and package is not
+    executed again; one that fails is a row of the table with its error, and the others go on.
+
+    Parameters
+    ----------
+    project : Project
+        The book.
+    chapter : str
+        Name.
+    grid : dict of str to list of str
+        Values by parameter, as typed on the command line.
+    out : path
+        Folder for the executed notebooks and ``results.csv``. Workers of a cluster must see it,
+        and the project, under the same path.
+    preset, texts
+        What all runs have in common, as for `Project.resolve`.
+    n_jobs : int
+        Runs at once, as `joblib.Parallel` takes it; they share the cores.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as ``tcp://host:8786``: the runs go to its workers, one a
+        thread.
+    say : callable
+        Called with a line when a run is done.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a combination: its values, ``verdict``, every number of the finding (and, where it
+        has an interval, ``NAME low`` and ``NAME high``), ``seconds``, ``error`` (empty where there
+        is none) and ``notebook``.
+
+    Raises
+    ------
+    BookError
+        Unknown names or values of another type, before anything runs; no Dask, or no scheduler.
+    """
+    combinations = [
+        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
+    ]
+    if not combinations:
+        raise BookError("the grid is empty; needed: --grid NAME VALUE [VALUE ...]")
+    out = Path(out).resolve()
+    if out.exists() and not out.is_dir():
+        raise BookError(f"-o {out}: accepted: a folder")
+    runs = []
+    for chosen in combinations:
+        parameters = project.resolve(chapter, preset, [*texts, *chosen.items()])
+        name = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+        runs.append((parameters, out / f"{chapter}-{name}.ipynb"))
+
+    with ExitStack() as stack:
+        cores = 1  # of a cluster, whose workers have as many threads as they may use
+        if scheduler:
+            stack.enter_context(_cluster(scheduler))
+        else:
+            cores = max(1, joblib.cpu_count() // joblib.effective_n_jobs(n_jobs))
+        results = joblib.Parallel(n_jobs, return_as="generator_unordered")(
+            joblib.delayed(_run)(i, project.root, project.build, chapter, *run, cores)
+            for i, run in enumerate(runs)
+        )
+        rows = {}
+        for i, row in results:
+            rows[i] = combinations[i] | row
+            values = ", ".join(f"{name}={value}" for name, value in combinations[i].items())
+            say(f"[{len(rows)}/{len(runs)}] {values}: {row['error'] or row['verdict']}")
+    table = pd.DataFrame([rows[i] for i in range(len(runs))])
+    last = ["seconds", "error", "notebook"]
+    table = table[[name for name in table if name not in last] + last]
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "results.csv", index=False)
+    return table
+
+
+def _run(i, root, build, chapter, parameters, file, cores):
+    """One run, or what an earlier one left: its number, and its row of the table."""
+    if cores < joblib.cpu_count():  # for the chapter's own threads: runs share the machine
+        os.environ["LOKY_MAX_CPU_COUNT"] = os.environ["OMP_NUM_THREADS"] = str(cores)
+    project = Project(root, build)
+    row = {"verdict": "", "error": "", "notebook": str(file)}
+    try:
+        notebook = nbformat.read(file, as_version=4) if file.is_file() else None
+        known = notebook and notebook.metadata.get("topobook", {}).get("key")
+        if known != project._key(chapter, parameters):
+            notebook = project.run(chapter, parameters, file, progress=False)
+    except BookError as error:
+        return i, row | {"error": str(error).partition("\n")[0]}
+    finding = _finding(notebook)
+    row["seconds"] = notebook.metadata["topobook"]["seconds"]
+    if finding:
+        row["verdict"] = finding["verdict"]
+        for name, number in finding["numbers"].items():
+            row[name] = number["value"]
+            row |= {f"{name} {end}": number[end] for end in ("low", "high") if end in number}
+    return i, row
+
+
+def _cluster(scheduler):
+    """A context in which joblib runs on the Dask cluster of this scheduler."""
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise BookError("--scheduler needs Dask: pip install 'topo_utils[cluster]'") from None
+    stack = ExitStack()
+    try:
+        stack.enter_context(Client(scheduler, timeout=10))
+    except (OSError, ValueError) as error:
+        raise BookError(f"no Dask scheduler at {scheduler}: {error}") from None
+    stack.enter_context(joblib.parallel_config("dask"))
+    return stack
