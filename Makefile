@@ -13,11 +13,12 @@ BIN := $(VENV)/bin
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint format bench lab clean
+.PHONY: help install book assignments test lint format bench lab clean
 
 help:
 	@echo "make book     build the book: _build/html/index.html (PRESET=smoke for a quick one)"
 	@echo "make test     run the tests"
+	@echo "make assignments  the problem sets for nbgrader: _build/assignments"
 	@echo "make lab      open the chapters as notebooks in JupyterLab"
 	@echo "make lint     check style and format;  make format  mends them"
 	@echo "make bench    the engine's speed against the forward pass and CubicalRipser, as ratios"
@@ -35,6 +36,9 @@ $(VENV)/.installed: pyproject.toml
 book: install
 	$(BIN)/python -m topo_utils book --preset $(PRESET)
 
+assignments: install
+	$(BIN)/python notebooks/assignments/build.py
+
 test: install
 	$(BIN)/python -m pytest
 
@@ -50,7 +54,7 @@ bench: install
 	$(BIN)/python tests/bench.py
 
 lab: install
-	$(BIN)/python -m jupyterlab notebooks
+	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/python -m jupyterlab notebooks
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

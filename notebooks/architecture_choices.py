@@ -21,6 +21,8 @@
 # come in nearly the same order by their rate of decay as by their accuracy on images that they have
 # not seen. And the rate should say more than what is known without any training: how deep the
 # network is, how many parameters it has, and how its untrained twin decays.
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -448,3 +450,60 @@ pd.DataFrame(
 # - Other images: `-p dataset mnist_5k -p image_size 14`.
 # - More labels: `-p n_labels 600`. Accuracies come closer; does their order stay?
 # - Another threshold: `-p threshold 0.5`. Which of the three activation functions moves?
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} Within one activation function
+# :label: ex-architecture-choices-1
+# ```
+#
+# A correlation over all configurations can be made by differences between groups. Compute the rank
+# correlation of rate and accuracy, over the means of configurations, within each activation
+# function alone.
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-architecture-choices-1
+# :label: sol-architecture-choices-1
+# :class: dropdown
+# ```
+#
+# With few configurations a group, these numbers are coarse: with two there is nothing between −1
+# and 1. They are to be read beside their number, and have no interval here.
+
+# %%
+pd.DataFrame(
+    {
+        activation: {
+            "configurations": len(group),
+            "rank correlation": group[["rate", "accuracy"]].corr(method="spearman").iloc[0, 1],
+        }
+        for activation, group in means.groupby(level="activation", sort=False)
+    }
+).T.round(2)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Opposite in every part
+# :label: ex-architecture-choices-2
+#
+# Can steeper decay go with higher accuracy over all networks, and with lower accuracy among
+# networks of every single width? Sketch how, and say which of the two numbers the claim is about.
+# ```
+#
+# ```{solution} ex-architecture-choices-2
+# :label: sol-architecture-choices-2
+# :class: dropdown
+#
+# Yes (Simpson's paradox). Let wide networks have both a steeper decay and a higher accuracy than
+# narrow ones, and let the accuracy fall with the rate within each width: two clouds that slope
+# down, the second one up and to the right of the first. Over all, the line goes up. The claim is
+# that the rate tells something about generalisation. If the width, which one knows without
+# training, tells the same, the rate adds nothing to it, and within a width it points the wrong way:
+# so the number for a fixed width (or given width, depth and number of parameters) is the one to
+# look at. Which things to hold fixed has to be said before.
+# ```

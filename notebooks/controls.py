@@ -21,6 +21,8 @@
 #
 # How much of the decay is learning, then, and how much is volume? And what is left of the book's
 # other findings when each block's Ω is divided by what the same values would give in random order?
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -533,3 +535,73 @@ record_finding(
 # - Other images: `-p dataset mnist_samples`. What does the picture predict there?
 # - Another threshold: `-p threshold 0.5`. Is the order of nulls and twins the same?
 # - Where there is a network, one of the paper's: `topobook run controls --preset paper`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} How random is a null?
+# :label: ex-controls-1
+# ```
+#
+# A null shuffles once. With two of the images, shuffle all values again from three seeds: by how
+# much does Ω of the shuffled volumes vary between shuffles, beside how much it varies along depth?
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-controls-1
+# :label: sol-controls-1
+# :class: dropdown
+# ```
+#
+# The images, the network and so the values are the same; only the shuffles differ. The deviation is
+# that of one image; the mean over images varies less.
+
+# %%
+shuffles = np.stack(
+    [
+        topological_complexity(
+            embedding_profile(
+                model, pictures[:2], thresholds=threshold, null="volume", seed=s, progress=False
+            )
+        )
+        .isel(threshold=0)
+        .values
+        for s in (seed, seed + 1, seed + 2)
+    ]
+)
+deviations = (shuffles.std(axis=0, ddof=1) / np.maximum(shuffles.mean(axis=0), 1)).mean(axis=0)
+pd.DataFrame(
+    {
+        "deviation between shuffles, median block": [f"{100 * np.median(deviations):.1f} %"],
+        "worst block": [f"{100 * deviations.max():.1f} %"],
+        "greatest / least block of the null": [
+            f"{shuffles.mean(axis=(0, 1)).max() / max(shuffles.mean(axis=(0, 1)).min(), 1):.1f}"
+        ],
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} What a shuffled volume knows
+# :label: ex-controls-2
+#
+# With all values of a volume shuffled, on what does the distribution of Ω at η depend? Can two
+# networks with different weights have different nulls? Then what has been divided out, and what has
+# not, when Ω is divided by this null?
+# ```
+#
+# ```{solution} ex-controls-2
+# :label: sol-controls-2
+# :class: dropdown
+#
+# Shuffled, the sublevel set is a random choice of points, and every choice of that many points is
+# as likely as any other. So the distribution of Ω depends on two things only: the shape of the
+# volume (channels, height, width), and how many of its values are ≤ η. The second is learned:
+# weights and biases decide how many activations are negative. So two networks of one architecture
+# can have different nulls, and the quotient is what the *arrangement* of the values adds, given how
+# many lie below. A training that makes blocks sparse changes the null itself, and that part of its
+# effect on Ω is divided out with the rest.
+# ```

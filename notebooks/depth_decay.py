@@ -20,6 +20,8 @@
 # Three things are tested. Does the topological complexity Ω = β₀ + β₁ + β₂ of a block's output
 # fall with depth in networks trained on ImageNet? Does it end at its lowest value? And is it
 # *learning* that makes it fall: what does the same network do before it has learned anything?
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -60,25 +62,28 @@ seed: int = 0
 
 # %%
 import pandas as pd
+import torch
 from matplotlib import pyplot as plt
 
 from topo_utils import (
     decay,
     depth_decay_verdict,
     embedding_profile,
+    load_model,
+    model_blocks,
     published_table,
     relative_depth,
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
-from topo_utils.plotting import COLOURS, log_counts, plot_curves, use_style
+from topo_utils.plotting import COLOURS, log_counts, move_curves, plot_curves, use_style
 
 use_style()
 
 
-def omega(model, weights, batch_norm="eval"):
-    """Omega by image and block."""
-    profile = embedding_profile(
+def profile(model, weights, batch_norm="eval"):
+    """Betti numbers by image, block and degree."""
+    return embedding_profile(
         model,
         dataset,
         thresholds=threshold,
@@ -88,12 +93,13 @@ def omega(model, weights, batch_norm="eval"):
         batch_norm=batch_norm,
         seed=seed,
         progress=False,
-    )
-    return topological_complexity(profile).sel(threshold=threshold)
+    ).sel(threshold=threshold)
 
 
-pretrained = {model: omega(model, "pretrained") for model in models}
-untrained = {model: omega(model, "random") for model in models}
+profiles = {model: profile(model, "pretrained") for model in models}
+untrained_profiles = {model: profile(model, "random") for model in models}
+pretrained = {model: topological_complexity(profiles[model]) for model in models}
+untrained = {model: topological_complexity(untrained_profiles[model]) for model in models}
 
 # %% [markdown]
 # ## Trained and untrained
@@ -103,6 +109,34 @@ figure, ax = plt.subplots()
 curves = {f"{model} (pretrained)": pretrained[model] for model in models}
 random_curves = {f"{model} (untrained)": untrained[model] for model in models}
 plot_curves(ax, curves | random_curves, dashed=random_curves)
+
+
+# %% tags=["hide-cell"]
+# In the book, the points of this figure tell their block, its shape and its Betti numbers.
+def block_shapes(model):
+    """The shape of each block's output, images left out."""
+    network, shapes = load_model(model, weights="random"), {}
+    for name in model_blocks(model):
+        network.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: shapes.update({name: tuple(output.shape[1:])})
+        )
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, image_size, image_size))
+    return [shapes[str(name)] for name in profiles[model]["block"].values]
+
+
+shapes = {model: block_shapes(model) for model in models}
+move_curves(
+    "fig-depth-decay",
+    {f"{model} (pretrained)": profiles[model] for model in models}
+    | {f"{model} (untrained)": untrained_profiles[model] for model in models},
+    {
+        f"{model} ({kind})": shapes[model]
+        for model in models
+        for kind in ("pretrained", "untrained")
+    },
+    dashed=random_curves,
+)
 
 # %% tags=["hide-input"]
 decays = {model: decay(pretrained[model]) for model in models}
@@ -243,7 +277,7 @@ glue(
 # network both ways.
 
 # %% mystnb={"figure": {"caption": "One pretrained network with the batch-norm statistics of its training (solid) and with those of each single image (dashed).", "name": "fig-batch-norm"}, "image": {"alt": "Line chart of mean complexity against relative depth for one network, with learned and with per-image batch-norm statistics."}} tags=["hide-input"]
-per_image = omega(first, "pretrained", batch_norm="per_image")
+per_image = topological_complexity(profile(first, "pretrained", batch_norm="per_image"))
 figure, ax = plt.subplots(figsize=(7.2, 3.6))
 dashed = f"{first} (statistics per image)"
 plot_curves(
@@ -310,3 +344,65 @@ record_finding(
 # - Another threshold: `-p threshold 0.5`. Does the order of the networks stay the same?
 # - Smaller inputs: `-p image_size 128`. What happens to the untrained curves?
 # - Where there is a network, the paper's own: `topobook run depth_decay --preset paper`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} Down, and up again
+# :label: ex-depth-decay-1
+# ```
+#
+# A straight line is a poor summary of a curve that falls and rises. Cut the mean curve of the first
+# pretrained network at its minimum, and give the decay of both parts.
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-depth-decay-1
+# :label: sol-depth-decay-1
+# :class: dropdown
+# ```
+#
+# The decay of a part is per depth of that part. Where the minimum is the first or the last block,
+# there is only one part.
+
+# %%
+lowest = int(pretrained[first].mean("image").values.argmin())
+parts = {
+    "up to the minimum": pretrained[first].isel(block=slice(None, lowest + 1)),
+    "from the minimum on": pretrained[first].isel(block=slice(lowest, None)),
+}
+pd.DataFrame(
+    {
+        name: {"blocks": part.sizes["block"], "decay": with_interval(decay(part))}
+        for name, part in parts.items()
+        if part.sizes["block"] > 1
+    }
+).T
+
+# %% [markdown]
+# The cut was chosen by looking at the same images, so that the second part has to rise and the
+# interval is too narrow: to test a rise, find the minimum on one half of the images and fit on the
+# other.
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise} What the slope does not see
+# :label: ex-depth-decay-2
+#
+# All Ω of a network are multiplied by 10. What becomes of the decay? And what if instead the
+# network is given ten blocks more, all at the end, with Ω as in the last block?
+# ```
+#
+# ```{solution} ex-depth-decay-2
+# :label: sol-depth-decay-2
+# :class: dropdown
+#
+# log(10 Ω) = log 10 + log Ω: the line moves up, and its slope stays (up to the 1 in log(1 + Ω),
+# which counts only where Ω is small). So the decay does not tell a complicated network from a
+# simple one, only how the complexity changes. The ten blocks push all others towards relative depth
+# 0 and add a flat end. The curve from first to last value is the same, but the fitted line is
+# another one: relative depth is a choice, and a slope on it depends on how many blocks are counted,
+# and where.
+# ```

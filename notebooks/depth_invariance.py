@@ -22,6 +22,8 @@
 # difference than that. Two questions go with it: which points of a shallow and a deep network
 # belong together, and what is left of the answer when the changed pairs are taken out of the
 # comparison set?
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -346,3 +348,66 @@ record_finding(
 # - Other images: `-p dataset cifar10_samples`. Is the answer the same?
 # - Families that are none: `-p families '[["vgg16", "mobilenet_v2"]]'`.
 # - Where there is a network, three ResNets: `topobook run depth_invariance --preset paper`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} What the axis makes alone
+# :label: ex-depth-invariance-1
+# ```
+#
+# Leave out every second block of the first network, but keep the first and the last, and compare
+# the rest with the whole, as if it were another network. Which ratio does the same network have to
+# itself?
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-depth-invariance-1
+# :label: sol-depth-invariance-1
+# :class: dropdown
+# ```
+#
+# Both curves are of the same network and images: whatever is left is made by interpolating between
+# fewer points, and not by depth.
+
+# %%
+n_blocks = curves[models[0]].sizes["block"]
+kept = sorted({*range(0, n_blocks, 2), n_blocks - 1})
+thinned = curves | {"every second block": curves[models[0]].isel(block=kept)}
+itself = invariance(thinned, [(models[0], "every second block")], comparison)
+pd.DataFrame(
+    {
+        f"{models[0]} against its every second block": {
+            "ratio": f"{itself.ratio:.2f} [{itself.low:.2f}, {itself.high:.2f}]",
+            "by the rule": itself.verdict,
+        }
+    }
+).T
+
+# %% [markdown]
+# A ratio between networks that is not well above this one says nothing about depth: a curve that
+# jumps from block to block is not well described by fewer points.
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise} A ratio of 1 by construction
+# :label: ex-depth-invariance-2
+#
+# Suppose the comparison set consisted of the changed pairs and nothing else. What would the ratio
+# be, whatever the networks are? And what if half of its pairs are changed pairs, as far from one
+# another as the rest? When is a denominator that shares pairs with the numerator a fair one?
+# ```
+#
+# ```{solution} ex-depth-invariance-2
+# :label: sol-depth-invariance-2
+# :class: dropdown
+#
+# It would be 1: a median divided by itself, for networks that are alike as for networks that are
+# not. With half of the pairs shared and all equally far, it is 1 as well, and rightly so. The
+# trouble is the case in which the claim is true: then the shared pairs are near, pull the median
+# down, and make the ratio larger than it is against pairs that really should differ. So sharing
+# works against the claim; a claim that passes in spite of it has passed, and one that fails must be
+# looked at with the shared pairs taken out.
+# ```

@@ -15,6 +15,8 @@
 #
 # Everything in this book is counted with three numbers. This page says what they are, on shapes
 # small enough to check by eye, and then on a real activation volume.
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -44,7 +46,13 @@ from topo_utils import (
     persistence,
 )
 from topo_utils.book import glue
-from topo_utils.plotting import COLOURS, plot_betti_curves, plot_points, use_style
+from topo_utils.plotting import (
+    COLOURS,
+    move_sublevel_sets,
+    plot_betti_curves,
+    plot_points,
+    use_style,
+)
 
 use_style()
 
@@ -233,6 +241,33 @@ glue(
 # Ω = {glue:text}`omega_below`, its ReLU {glue:text}`omega_below_relu`.
 
 # %% [markdown]
+# ### The sublevel set itself
+#
+# A part of this volume, small enough to draw: its first channels, in the middle of the picture. In
+# the book the threshold can be moved: as it rises, pieces appear and join, tunnels open and fill,
+# hollows close. The numbers beside the slider are those of this part, counted at each stop.
+
+# %%
+rows, columns = (slice(size // 2 - 8, size // 2 + 8) for size in volume.shape[1:])
+part = volume[:12, rows, columns].numpy().astype(float)
+part_etas = np.unique(np.append(np.quantile(part, np.linspace(0.02, 0.98, 25)), 0.0))
+part_betti = betti_numbers(part, part_etas)
+
+# %% mystnb={"figure": {"caption": "The sublevel set of a part of one block's output (12 channels up, 16 × 16 places at most), drawn as cubes.", "name": "fig-sublevel"}, "image": {"alt": "Three drawings of a block of cubes at rising thresholds: at the low one a few separate pieces, at the middle one a sponge full of tunnels, at the high one a solid with few holes."}} tags=["hide-input"]
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.6), subplot_kw={"projection": "3d"})
+stops = [len(part_etas) // 8, len(part_etas) // 2, len(part_etas) - 1 - len(part_etas) // 8]
+for ax, stop in zip(axes, stops, strict=True):
+    beta0, beta1, beta2 = part_betti[stop]
+    plot_points(
+        ax,
+        np.moveaxis(part <= part_etas[stop], 0, 2),
+        f"η = {part_etas[stop]:.2f}\nβ₀ = {beta0}, β₁ = {beta1}, β₂ = {beta2}",
+    )
+
+# %% tags=["hide-cell"]
+move_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
+
+# %% [markdown]
 # ## How they are computed
 #
 # Persistent homology gives the Betti numbers at every threshold at once by reducing a matrix, which
@@ -253,3 +288,64 @@ glue(
 #
 # - A deeper block: `topobook run homology_primer -p block _blocks.10`.
 # - The same block with more thresholds: `-p n_thresholds 200`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} The frame of a cube
+# :label: ex-homology-primer-1
+# ```
+#
+# Of the points of a 3 × 3 × 3 cube keep those that lie on its twelve edges. Find its Betti numbers
+# from the Euler characteristic, without a computer; then count in code.
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-homology-primer-1
+# :label: sol-homology-primer-1
+# :class: dropdown
+# ```
+#
+# The frame is a graph: no unit square has all its four points, so there are no squares and no
+# cubes. It is in one piece and encloses nothing, β₀ = 1 and β₂ = 0, so β₁ = 1 − χ. Corners and
+# middles of edges make 8 + 12 points, and each of the twelve edges of the cube is two steps long.
+
+# %%
+at_end = np.indices((3, 3, 3)) != 1  # coordinate 0 or 2
+frame = at_end.sum(axis=0) >= 2
+chi = frame.sum() - sum(np.logical_and(*pair).sum() for pair in (
+    (frame[1:], frame[:-1]),
+    (frame[:, 1:], frame[:, :-1]),
+    (frame[:, :, 1:], frame[:, :, :-1]),
+))  # fmt: skip
+pd.DataFrame(
+    {
+        "1 − χ": [1 - chi],
+        "β₀, β₁, β₂ as counted": [tuple(betti_numbers(np.where(frame, 0.0, 1.0), 0.0).tolist())],
+    }
+)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Which functions change nothing?
+# :label: ex-homology-primer-2
+#
+# A ReLU changes no sublevel set at η ≥ 0. Which of these change none at η = 0, and which at another
+# η: a leaky ReLU (negative values times 0.01), tanh, a batch norm after training, adding 1?
+# ```
+#
+# ```{solution} ex-homology-primer-2
+# :label: sol-homology-primer-2
+# :class: dropdown
+#
+# The sublevel set at η holds the points with f ≤ η. Under an increasing function g the same points
+# are those with g(f) ≤ g(η): the shapes are the same, each at the level g(η) instead of η. Leaky
+# ReLU and tanh are increasing and keep 0 where it is, so at η = 0 they change nothing. At a
+# positive η the leaky ReLU still changes nothing, at a negative one the level moves; with tanh it
+# moves at every η but 0. Adding 1 moves all levels, 0 too. A batch norm is another increasing (or,
+# where its weight is negative, decreasing) function in each channel: it moves each channel's level
+# by its own amount, so it can change the set at any η.
+# ```

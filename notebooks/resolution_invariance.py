@@ -23,6 +23,8 @@
 # curves of one shape? The distance between sizes is compared with the distance between networks
 # (all pairs of EfficientNet-Lite0, Lite1, Lite2 and an untrained Lite0, at one size), which should
 # differ.
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -361,3 +363,57 @@ record_finding(
 # - Sizes nearer to the reference: `-p image_sizes "[160, 192, 256]"`. Where does the limit begin?
 # - Another threshold: `-p threshold 0.5`. Do the exponents stay as they are?
 # - Where there is a network, the paper's own: `topobook run resolution_invariance --preset paper`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} If Ω grew with the volume
+# :label: ex-resolution-invariance-1
+# ```
+#
+# If Ω of every block grew in proportion to the number of pixels, its value at the largest size
+# would be known from that at the smallest. For the first network, divide what was measured by that
+# prediction, block by block.
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-resolution-invariance-1
+# :label: sol-resolution-invariance-1
+# :class: dropdown
+# ```
+#
+# A quotient of 1 is a block that grows with the volume. If all quotients were equal, the normalised
+# curves of both sizes would lie on each other, whatever the quotient is.
+
+# %%
+at_size = {size: 1 + omega[name].mean("image") for size, name in detail[first].items()}
+growth = at_size[sizes[-1]] / at_size[sizes[0]]
+quotients = pd.Series(
+    growth.values / (sizes[-1] / sizes[0]) ** 2, index=growth["block"].values, name="quotient"
+)
+quotients.agg(["min", "median", "max"]).to_frame(f"{sizes[0]} to {sizes[-1]} pixels").round(2).T
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Resolution without enlarging
+# :label: ex-resolution-invariance-2
+#
+# A picture of 32 × 32 pixels that is enlarged to 224 has the size of a photograph, and not its
+# detail. Design a test of invariance to resolution in which the *detail* stays the same while the
+# number of pixels changes, and one in which only the detail changes.
+# ```
+#
+# ```{solution} ex-resolution-invariance-2
+# :label: sol-resolution-invariance-2
+# :class: dropdown
+#
+# The same detail: reduce every photograph to 32 × 32 pixels once, and enlarge that to all sizes
+# under test; the curves then differ by the number of pixels (and by the way of enlarging), never by
+# what is on the picture. Only the detail: keep the size at which the network sees the picture, and
+# reduce the picture to 32, 64, 128, ... pixels before it is enlarged to that size. Comparing
+# photographs at 128 and 224 pixels, as one usually does, changes both at once. The two tests need
+# one unit: the same networks or data sets in the denominator, at the one size that both share.
+# ```

@@ -21,6 +21,8 @@
 # that. And if they do, one question remains: is it the *pictures* that are alike, or only
 # how blurred they are? CIFAR-10 and CIFAR-100 both have 32 × 32 pixels, enlarged to what the network
 # takes.
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -348,3 +350,64 @@ record_finding(
 # - Photographs of your own against CIFAR-10: `-p pairs '[["cifar10_samples", "folder:PATH"]]'`.
 # - Another threshold: `-p threshold 0.5`. Does Fashion-MNIST come nearer to MNIST?
 # - Where there is a network, the whole test sets: `topobook run similar_datasets --preset paper`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} What the floor takes away
+# :label: ex-similar-datasets-1
+# ```
+#
+# A distance between two noisy means is never 0. For the claimed pairs in the first network, put
+# side by side the plain distance, the split-half floor, and the distance that is left. Where is the
+# floor the larger part?
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-similar-datasets-1
+# :label: sol-similar-datasets-1
+# :class: dropdown
+# ```
+#
+# `profile_distance` gives the plain distance. The squares of the floor and of what is left add up
+# to its square, unless the floor is the larger of the two: then nothing is left, and the pair
+# cannot be told from two samples of the same thing.
+
+# %%
+from topo_utils import profile_distance
+
+pd.DataFrame(
+    {
+        f"{row.a} – {row.b}": {
+            "plain distance": profile_distance(of_first[row.a], of_first[row.b]),
+            "floor": row.floor,
+            "left": row.distance,
+        }
+        for row in alone.itertuples()
+    }
+).T.round(3)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Which likeness is it?
+# :label: ex-similar-datasets-2
+#
+# MNIST and Fashion-MNIST have the same size, no colour, and a black ground. Design the controls
+# that tell which of these makes their curves alike or different, if not the things that they show.
+# ```
+#
+# ```{solution} ex-similar-datasets-2
+# :label: sol-similar-datasets-2
+# :class: dropdown
+#
+# One property at a time, with the same pictures on both sides where possible, so that the test is
+# paired. Size: other pictures brought to 28 × 28 pixels and enlarged again (as the chapter does).
+# Colour: photographs made grey, against the same in colour. Ground: the grey level inverted, so
+# that the ground is white, or a photograph's background painted black. Each control is divided by
+# the same comparison set. If photographs made small, grey and black-grounded lie as near to MNIST
+# as Fashion-MNIST does, the likeness is one of format; if not, what they show has a part in it. The
+# order matters: a property that is tested last is tested on what the others have left.
+# ```

@@ -21,6 +21,8 @@
 # Here both parts are tested on a small scale: on rings that are linked in space, whose Betti numbers
 # are known, and on handwritten digits. Then the page asks what such a measurement costs, and what
 # sets it apart from the one in the rest of this book.
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -453,3 +455,62 @@ record_finding(
 # - Deeper and narrower: `-p depth 8 -p width 15`. Are all networks still right on fresh points?
 # - Another scale: `-p scale_graph 1.5`, or fewer neighbours: `-p neighbours 6`.
 # - More noise: `-p noise 0.1`. Do the rings still start from their own Betti numbers?
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} Another scale, another shape
+# :label: ex-simplicial-baseline-1
+# ```
+#
+# Before any layer, compute β₀ and β₁ of one class of rings, by steps along the graph, at scales
+# from 1.5 to 6.5. At which of them does the cloud have the Betti numbers of its rings?
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-simplicial-baseline-1
+# :label: sol-simplicial-baseline-1
+# :class: dropdown
+# ```
+#
+# Below 2 only nearest neighbours are joined, and a ring may be in pieces, or keep small loops
+# between neighbours that no triangle fills. At large scales the points across a ring are joined,
+# and the loop is filled. With enough points there is a range between the two in which both numbers
+# are those of the rings; with few points there may be none.
+
+# %%
+points, labels = linked_rings(np.random.default_rng(seed))
+steps = along_graph(points[labels == 0].numpy())
+pd.DataFrame(
+    {f"{scale:g} steps": rips_betti(steps, scale) for scale in (1.5, 2.5, 3.5, 4.5, 5.5, 6.5)},
+    index=["β₀", "β₁"],
+)
+
+# %% [markdown]
+# A scale that is right for the input need not be right for a layer, whose points lie otherwise;
+# there is no true shape to check it by. That is why persistence, all scales at once, is used where
+# it can be afforded.
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise} A permutation of the channels
+# :label: ex-simplicial-baseline-2
+#
+# The channels of a block are put into another order, the same for all images, and the next layer's
+# weights with them. What changes: the network's outputs, the point cloud of a class at this block,
+# the cubical Ω of an image at this block?
+# ```
+#
+# ```{solution} ex-simplicial-baseline-2
+# :label: sol-simplicial-baseline-2
+# :class: dropdown
+#
+# The outputs stay. So does the cloud's shape: exchanging coordinates, for all points alike, changes
+# no distance between points, hence no Vietoris–Rips complex. The cubical Ω can change, since
+# channels that were neighbours on the grid no longer are; for a vector, C × 1 × 1, it depends on
+# nothing but that order. So the point cloud measures something of the function that the network
+# computes, and the cubical Ω also something of how it is written down; {doc}`controls` shows how
+# much that is.
+# ```

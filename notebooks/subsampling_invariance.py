@@ -21,6 +21,8 @@
 # error of 5, 2 or 1 %, and is what a handful leaves open small beside what differs between data
 # sets (all pairs of CIFAR-10, MNIST and ImageNet samples, in the same network and size)? And a
 # part that is *not* random: does the same rule notice it?
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -480,3 +482,61 @@ record_finding(
 # - Fewer and smaller: `-p subsample_sizes "[5, 10]" -p repeats 5`.
 # - Other images: `-p dataset digits`, or `folder:PATH` with a folder for each class.
 # - Where there is a network, the paper's own: `topobook run subsampling_invariance --preset paper`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} Enough images to tell two data sets apart
+# :label: ex-subsampling-invariance-1
+# ```
+#
+# Mean Ω of two data sets differs by 2 % in a block. How many images of each does it take until a 95
+# % interval of the difference leaves 0 out, if both scatter like the median block of the data set
+# above? And how many if the two sides are the same images, before and after a change, whose
+# differences scatter a third as much?
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-subsampling-invariance-1
+# :label: sol-subsampling-invariance-1
+# :class: dropdown
+# ```
+#
+# The difference of two independent means has twice the variance of one, and the interval reaches
+# 1.96 standard errors to each side. Paired, the standard error is that of the differences, once.
+
+# %%
+spread, effect = float(np.median(deviation)), 0.02
+unpaired = 2 * (1.96 * spread / effect) ** 2
+paired = (1.96 * (spread / 3) / effect) ** 2
+pd.DataFrame(
+    {"images a side": [int(np.ceil(unpaired)), int(np.ceil(paired))]}, index=["unpaired", "paired"]
+)
+
+# %% [markdown]
+# This is where the interval just touches 0 on average, so that half of all such studies would miss
+# the difference; to find it four times in five takes (1.96 + 0.84)² / 1.96² times as many, about
+# twice.
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise} More crops of the same pictures
+# :label: ex-subsampling-invariance-2
+#
+# Ω of a crop varies between pictures with variance a and between crops of one picture with variance
+# b. What is the variance of the mean over P pictures with K crops each? To what does it fall when K
+# grows, and what is the best use of a budget of P × K crops?
+# ```
+#
+# ```{solution} ex-subsampling-invariance-2
+# :label: sol-subsampling-invariance-2
+# :class: dropdown
+#
+# a / P + b / (P K). With many crops it falls to a / P and no further: the pictures themselves are a
+# sample, and crops do not add to them. For a fixed number of crops P K the second term is fixed and
+# the first is least with K = 1: one crop of as many pictures as there are. More crops are worth
+# their cost only where pictures are scarce and b is large beside a. To take all P K crops as
+# independent claims (a + b) / (P K), which is too small whenever K > 1 and a > 0.
+# ```

@@ -22,6 +22,8 @@
 # So: which of the conclusions at η = 0 hold at other thresholds too? Four are tried: complexity
 # falls with depth; it falls more steeply than in the untrained twin; the networks' order by decay;
 # similar data sets lie nearer to each other than dissimilar ones.
+#
+# This page is a notebook: change the values under *Parameters*, and run all its cells again.
 
 # %% [markdown]
 # ## Parameters
@@ -411,3 +413,56 @@ record_finding(
 # - Other data sets: `-p similar '["mnist_samples", "fashion_mnist_samples"]' -p dissimilar
 #   cifar10_samples`.
 # - Where there is a network, the paper's own: `topobook run threshold --preset paper`.
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise-start} The same curve at another level?
+# :label: ex-threshold-1
+# ```
+#
+# How alike are the curves of the first network at different thresholds? Compute the rank
+# correlation, over blocks, of the mean curve at each threshold with the one at η = 0, and say where
+# the order of the blocks is another one.
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-threshold-1
+# :label: sol-threshold-1
+# :class: dropdown
+# ```
+#
+# Rank correlations do not ask for the size of Ω, only for which block has more of it: 1 means the
+# same order of blocks, and below 0 blocks with more of it at η = 0 tend to have less. A curve that
+# is constant, where η is beyond all values, has no order, and its entry is NaN.
+
+# %%
+mean_curves = pd.DataFrame(
+    trained[first].mean("image").transpose("block", "threshold").values, columns=etas
+)
+mean_curves.corr(method="spearman")[[0.0]].rename_axis("η").round(2).T
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} The unit of a threshold
+# :label: ex-threshold-2
+#
+# Between two layers that are linear up to a ReLU, multiply the activations of a block by 2 and
+# halve the next layer's weights on them. What becomes of the network's outputs, and of Ω of that
+# block at η = 0 and at η = 0.5? What follows for a comparison of two networks at η = 0.5?
+# ```
+#
+# ```{solution} ex-threshold-2
+# :label: sol-threshold-2
+# :class: dropdown
+#
+# The outputs do not change, since the factors cancel (a ReLU lets a positive factor through). At η
+# = 0 nothing changes either: 2f ≤ 0 where f ≤ 0. At η = 0.5 the set is now that of f ≤ 0.25,
+# another level, and Ω may be another number. So Ω at η = 0.5 is not a property of what the network
+# computes but also of the unit in which a block happens to write it down; two networks are measured
+# at levels that correspond only if something fixes the units, such as quantiles of each block's own
+# values.
+# ```

@@ -1,9 +1,13 @@
-"""Shapes and networks that several tests use."""
+"""The built book, and shapes and networks that several tests use."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from topo_utils.book import Project
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -12,6 +16,14 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOPO_UTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def built(own_cache, tmp_path_factory):
+    """The whole book with the smoke preset, built once for all tests."""
+    project = Project(Path(__file__).parents[1], build=tmp_path_factory.mktemp("build"))
+    project.build_book("smoke")
+    return project
 
 
 @pytest.fixture

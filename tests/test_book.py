@@ -1,6 +1,8 @@
 """The runner on a small book: what it makes, what it keeps, and what it refuses."""
 
+import html
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import nbformat
 import pytest
 
 from topo_utils.__main__ import main
-from topo_utils.book import BookError, Parameter, Project, record_finding
+from topo_utils.book import BookError, Parameter, Project, compare_runs, record_finding
 
 HEADER = """\
 # ---
@@ -61,14 +63,13 @@ record_finding("Halves are small", verdict, f"half is {half}.", numbers)
 )
 
 
-@pytest.fixture
-def project(tmp_path):
-    notebooks = tmp_path / "notebooks"
+def make_project(root):
+    notebooks = root / "notebooks"
     notebooks.mkdir()
-    (tmp_path / "_toc.yml").write_text(
+    (root / "_toc.yml").write_text(
         "format: jb-book\nroot: intro\nchapters:\n  - file: small\n", encoding="utf-8"
     )
-    (tmp_path / "_config.yml").write_text(
+    (root / "_config.yml").write_text(
         "title: Small\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
         "sphinx: {config: {nb_render_markdown_format: myst}}\n",
         encoding="utf-8",
@@ -76,7 +77,17 @@ def project(tmp_path):
     (notebooks / "intro.md").write_text("# Intro\n\n```{include} _findings.md\n```\n")
     (notebooks / "small.py").write_text(CHAPTER)
     (notebooks / "presets.yml").write_text("default: {}\nlarge:\n  small: {number: 30.0}\n")
-    return Project(tmp_path)
+    return Project(root)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path)
+
+
+def words(page):
+    """The text of an HTML page."""
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
 
 
 def results(project):
@@ -103,6 +114,12 @@ def test_a_book_is_built_and_rebuilt(project, capsys):
             "headline": "half",
         }
     }
+    # How to run it again, with what it accepts and what it had; the source comes with the page.
+    text = words(page)
+    assert "topobook run small" in text
+    assert "mode (one of 'loud', 'quiet'; default 'quiet')" in text
+    assert "number (float; default 3.0): A number to halve." in text
+    assert list((project.build / "html" / "_downloads").rglob("small.py"))
     executed = project.build / "executed" / "small.ipynb"
     assert nbformat.read(executed, 4).metadata.papermill.input_path == "notebooks/small.py"
     assert str(project.root) not in executed.read_text()
@@ -119,7 +136,10 @@ def test_a_book_is_built_and_rebuilt(project, capsys):
     # Other parameters: executed again, and everything follows.
     project.build_book("large")
     assert results(project)["small"]["verdict"] == "not reproduced"
-    assert "15.00" in (project.build / "html" / "small.html").read_text()
+    page = (project.build / "html" / "small.html").read_text()
+    assert "15.00" in page
+    assert "-p number 30.0" in words(page)
+    assert "default 3.0, here 30.0" in words(page)
 
     # A chapter that fails: named, kept for inspection, and the last good book stays.
     good = (project.build / "html" / "small.html").read_text()
@@ -168,6 +188,124 @@ def test_a_chapter_runs_from_the_command_line(project, monkeypatch, capsys, tmp_
     assert main(["run", "small", "-p", "number", "999", "-o", str(tmp_path / "bad.ipynb")]) == 1
     assert f"too large\nThe executed notebook is kept in {tmp_path}" in capsys.readouterr().err
     assert "AssertionError" in (tmp_path / "bad.ipynb").read_text()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three runs of one chapter and one of another: number 3, 5, and 5 with a mode."""
+    project = make_project(tmp_path_factory.mktemp("runs"))
+    (project.notebooks / "other.py").write_text(CHAPTER)
+    with (project.root / "_toc.yml").open("a", encoding="utf-8") as toc:
+        toc.write("  - file: other\n")
+    out = project.root / "out"
+    for name, parameters in (("a", {}), ("b", {"number": 5.0}), ("c", {"mode": "loud"})):
+        project.run("small", parameters, out / f"{name}.ipynb", progress=False)
+    project.run("other", {}, out / "other.ipynb", progress=False)
+    return project, out
+
+
+def test_two_runs_are_compared(runs):
+    _, out = runs
+    found = compare_runs(out / "a.ipynb", out / "b.ipynb")
+    assert found["parameters"] == {"number": (3.0, 5.0)}
+    assert found["results"] == {
+        "verdict": ("reproduced", "not reproduced"),
+        "half": ("1.5 [0.5, 2.5]", "2.5 [1.5, 3.5]"),
+        "a_double": ("6", "10"),
+    }
+    assert compare_runs(out / "a.ipynb", out / "a.ipynb") == {"parameters": {}, "results": {}}
+    found = compare_runs(out / "a.ipynb", out / "c.ipynb")
+    assert found == {"parameters": {"mode": ("quiet", "loud")}, "results": {}}
+
+
+def test_what_cannot_be_compared_is_said(runs, tmp_path):
+    _, out = runs
+    with pytest.raises(BookError, match=r"a run of small, .* of other. Give two runs of one"):
+        compare_runs(out / "a.ipynb", out / "other.ipynb")
+    with pytest.raises(BookError, match=r"none.ipynb cannot be read: .*No such file"):
+        compare_runs(out / "a.ipynb", tmp_path / "none.ipynb")
+    (tmp_path / "text.ipynb").write_text("no notebook")
+    with pytest.raises(BookError, match=r"text.ipynb cannot be read"):
+        compare_runs(out / "a.ipynb", tmp_path / "text.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "empty.ipynb")
+    with pytest.raises(BookError, match="is no finished run of a chapter"):
+        compare_runs(tmp_path / "empty.ipynb", out / "a.ipynb")
+
+
+def test_a_run_becomes_a_page(runs, tmp_path):
+    project, out = runs
+    page = project.write_page(out / "b.ipynb", tmp_path / "page")
+    assert page == tmp_path / "page" / "small.html"
+    text = words(page.read_text())
+    assert "Half of it is 2.50" in text
+    assert "-p number 5.0" in text
+    project.write_page(out / "a.ipynb", tmp_path / "page")  # again: in the place of the last
+    assert "Half of it is 1.50" in words(page.read_text())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(BookError, match=r"mine exists and is no rendered page. Name another"):
+        project.write_page(out / "a.ipynb", tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("url", "repository"),
+    [
+        ("https://github.com/some-one/topo.git", "https://github.com/some-one/topo"),
+        ("git@github.com:some-one/to.po\n", "https://github.com/some-one/to.po"),
+        ("https://github.com/some-one/topo/", "https://github.com/some-one/topo"),
+        ("/home/some-one/topo", None),
+        ("", None),
+    ],
+)
+def test_the_repository_is_told_in_one_place(project, monkeypatch, url, repository):
+    monkeypatch.setenv("TOPOBOOK_REPOSITORY", url)
+    assert project.repository() == repository
+    monkeypatch.delenv("TOPOBOOK_REPOSITORY")
+    subprocess.run(["git", "init", "-q", str(project.root)], check=True)
+    assert project.repository() is None
+    if url:
+        command = ["git", "-C", str(project.root), "remote", "add", "origin", url.strip()]
+        subprocess.run(command, check=True)
+    assert project.repository() == repository
+
+
+def test_chapters_are_exported_for_binder_and_colab(project, monkeypatch, tmp_path):
+    monkeypatch.delenv("TOPOBOOK_REPOSITORY", raising=False)
+    (plain,) = project.export_notebooks(tmp_path / "plain")
+    notebook = nbformat.read(plain, 4)
+    nbformat.validate(notebook)
+    assert [c.source for c in notebook.cells] == [c.source for c in project.read("small").cells]
+    monkeypatch.setenv("TOPOBOOK_REPOSITORY", "https://github.com/some-one/topo")
+    (published,) = project.export_notebooks(tmp_path / "published")
+    cells = nbformat.read(published, 4).cells
+    assert "topo_utils[book] @ git+https://github.com/some-one/topo" in cells[1].source
+    assert len(cells) == len(notebook.cells) + 1
+    assert not any(cell.get("outputs") for cell in cells)
+    before = published.read_bytes()
+    project.export_notebooks(tmp_path / "published")
+    assert published.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_launch_buttons_lead_to_the_published_notebooks(project, monkeypatch):
+    monkeypatch.setenv("TOPOBOOK_REPOSITORY", "https://github.com/some-one/topo")
+    project.build_book()
+    page = (project.build / "html" / "small.html").read_text()
+    place = "published/notebooks/small.ipynb"
+    assert f"https://colab.research.google.com/github/some-one/topo/blob/{place}" in page
+    assert (
+        "https://mybinder.org/v2/gh/some-one/topo/published?urlpath=lab/tree/notebooks/small"
+        in page
+    )
+
+
+def test_what_is_no_longer_staged_is_gone(project):
+    from topo_utils.book import _sync
+
+    _sync(project.build, {"a.md": "1", "b/c.md": "2"})
+    before = (project.build / "a.md").stat().st_mtime_ns
+    _sync(project.build, {"a.md": "1", "d.md": "3"})
+    assert sorted(f.name for f in project.build.rglob("*.md")) == ["a.md", "d.md"]
+    assert (project.build / "a.md").stat().st_mtime_ns == before
 
 
 def test_list_shows_what_the_chapters_declare(project, monkeypatch, capsys):

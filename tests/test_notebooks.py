@@ -12,13 +12,7 @@ from topo_utils.book import VERDICTS, Project, _finding
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = Project(ROOT).chapters()
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    project = Project(ROOT, build=tmp_path_factory.mktemp("build"))
-    project.build_book("smoke")
-    return project
+NO_FINDING = ("homology_primer", "scaling")
 
 
 def test_every_page_is_there(built):
@@ -33,7 +27,7 @@ def test_every_page_is_there(built):
 
 def test_every_finding_has_a_verdict(built):
     results = json.loads((built.build / "results.json").read_text())
-    findings = [chapter for chapter in CHAPTERS if chapter != "homology_primer"]
+    findings = [chapter for chapter in CHAPTERS if chapter not in NO_FINDING]
     assert list(results) == findings
     for finding in results.values():
         assert finding["verdict"] in VERDICTS
@@ -63,7 +57,7 @@ def test_sources_are_text_without_outputs_or_typed_results(chapter):
     for parameter in project.parameters(chapter).values():
         assert parameter.meaning.endswith("."), parameter
         parameter.check(parameter.default)
-    for preset in ("smoke", "default", "paper"):
+    for preset in ("smoke", "default", "thorough", "paper"):
         project.resolve(chapter, preset)
 
 
@@ -112,6 +106,51 @@ SETTINGS = [
         "inconclusive",
     ),
     ("architecture_choices", {"depths": [1, 3], "seed": 3, "threshold": 0.3}, "inconclusive"),
+    ("transfer_score", {"penalty": 1000.0}, "not reproduced"),
+    (  # the path of the preset `paper`, without its downloads
+        "transfer_score",
+        {
+            "models": ["resnet18", "densenet121"],
+            "weights": "random",
+            "n_images": 2,
+            "image_size": 64,
+        },
+        "reproduced with limits",
+    ),
+    ("ranking", {"target": "digits", "seeds": [1, 2], "probes": []}, None),
+    ("ranking", {"n_labels": 50, "threshold": 0.5, "seed": 3}, None),
+    (  # wide layers learn without moving much
+        "ricci_flow",
+        {"n_seeds": 5, "classes": [0, 1], "width": 200, "epochs": 4},
+        "not reproduced",
+    ),
+    (
+        "ricci_flow",
+        {"dataset": "mnist_5k", "classes": [3, 8], "n_train": 40, "n_held_out": 40, "seed": 1},
+        "inconclusive",
+    ),
+    ("polytopes", {"n_digits": 60}, "not reproduced"),  # so few that any labels need one face
+    ("polytopes", {"radii": [1.7, 1.3], "seed": 3}, None),
+    (
+        "topological_features",  # one level: next to nothing is counted
+        {"n_splits": 5, "epochs": 15, "n_levels": 1, "n_lifetimes": 1, "seed": 2},
+        "not reproduced",
+    ),
+    ("topological_features", {"dataset": "mnist_5k", "ink_level": 0.7}, None),
+    (
+        "dive_into_layers",
+        {"n_seeds": 4, "widths": [4, 8, 16, 32, 64], "epochs": 5},
+        "not reproduced",
+    ),
+    ("dive_into_layers", {"n_counted": 12, "reach": 0.8, "seed": 2}, "inconclusive"),
+    (
+        "performance",
+        {"network": "fashion_plain_5", "image_size": 28, "voxels": [20000, 40000]},
+        None,
+    ),
+    ("performance", {"experiment": ["fashion_dense_6"], "experiment_size": 28, "seed": 1}, None),
+    ("scaling", {"model": "efficientnet_lite0", "machines": 1}, None),
+    ("scaling", {"image_size": 96, "workers": 4}, None),
     ("simplicial_baseline", {"width": 1}, "inconclusive"),
     ("simplicial_baseline", {"n_pairs": 1, "noise": 0.1, "seed": 2}, "inconclusive"),
 ]
@@ -132,7 +171,7 @@ def test_chapters_run_with_other_parameters(tmp_path, chapter, parameters, verdi
     found = _finding(notebook)
     if verdict:
         assert found["verdict"] == verdict
-    elif chapter != "homology_primer":
+    elif chapter not in NO_FINDING:
         assert found["verdict"] in VERDICTS
 
 
@@ -181,3 +220,47 @@ FASTER, SLOWER, SAME = (0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), (0, -0.05, 0.05)
 )
 def test_the_rule_of_the_simplicial_baseline(arguments, verdict):
     assert function_of("simplicial_baseline", "simplicial_verdict")(*arguments)[0] == verdict
+
+
+EXACT = {"pearson": 0.0, "kendall": 1e-4}
+HIGH, LOW = {"a": 0.7, "b": 0.6}, {"a": 0.7, "b": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verdict"),
+    [
+        ((EXACT, HIGH, HIGH), "reproduced"),
+        ((EXACT, LOW, HIGH), "reproduced with limits"),
+        ((EXACT, HIGH, LOW), "reproduced with limits"),
+        (({"pearson": 0.0, "kendall": -0.05}, HIGH, HIGH), "not reproduced"),
+    ],
+)
+def test_the_rule_of_the_transfer_score(arguments, verdict):
+    assert function_of("transfer_score", "transfer_score_verdict")(*arguments)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verdict"),
+    [
+        (((0.8, 0.4, 0.9), (0.3, 0.1, 0.5), 1, 11), "reproduced"),
+        (((0.8, 0.4, 0.9), (0.3, -0.1, 0.5), 1, 11), "reproduced with limits"),
+        (((0.4, 0.1, 0.9), (-0.3, -0.5, -0.1), 9, 11), "not reproduced"),
+        (((-0.6, -0.9, -0.1), (-0.1, -0.5, 0.3), 6, 11), "not reproduced"),
+        (((0.3, -0.4, 0.8), (0.3, 0.1, 0.5), 1, 11), "inconclusive"),
+    ],
+)
+def test_the_rule_of_ranking(arguments, verdict):
+    assert function_of("ranking", "ranking_verdict")(*arguments)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verdict"),
+    [
+        (((0.4, 0.3, 0.5), 1.0), "reproduced"),
+        (((0.4, 0.3, 0.5), 1.3), "reproduced with limits"),
+        (((2.0, 1.5, 2.5), 1.0), "not reproduced"),
+        (((1.0, 0.8, 1.2), 1.0), "inconclusive"),
+    ],
+)
+def test_the_rule_of_performance(arguments, verdict):
+    assert function_of("performance", "performance_verdict")(*arguments)[0] == verdict

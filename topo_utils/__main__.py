@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from topo_utils.book import BookError, Project, _finding, format_number
+from topo_utils.book import BookError, Project, _finding, compare_runs, format_number
 
 
 def main(arguments=None):
@@ -15,7 +15,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="topobook",
         description="Run chapters of the book with your own parameters, or build it.",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C",
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="execute one chapter")
@@ -32,6 +34,11 @@ def main(arguments=None):
             help="a parameter of the chapter; lists as '[0, 0.5]'",
         )
     run.add_argument("-o", dest="out", metavar="OUT", help="executed notebook (.ipynb) or a folder")
+
+    run.add_argument("--html", metavar="DIR", help="also render the run as a page, in this folder")
+    compare = commands.add_parser("compare", help="which parameters and numbers of two runs differ")
+    for name in ("a", "b"):
+        compare.add_argument(name, metavar=name.upper(), help="an executed notebook")
 
     sweep.add_argument(
         "--grid",
@@ -79,6 +86,9 @@ def main(arguments=None):
         if options.command == "pretrain":
             _pretrain(options)
             return 0
+        if options.command == "compare":
+            _compare(options)
+            return 0
         project = Project()
         if options.command == "run":
             _run(project, options)
@@ -89,6 +99,8 @@ def main(arguments=None):
         else:
             _list(project)
     except BookError as error:
+        if options.debug:
+            raise
         print(f"topobook: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -110,6 +122,15 @@ def _run(project, options):
         for name, number in finding["numbers"].items():
             print(f"  {name.replace('_', ' ')}: {format_number(number)}")
     print(f"The executed notebook is {out}")
+    if options.html:
+        print(f"The page is {project.write_page(out, options.html)}")
+
+
+def _compare(options):
+    for what, found in compare_runs(options.a, options.b).items():
+        print(f"{what} that differ:" if found else f"{what}: the same")
+        for name, (a, b) in found.items():
+            print(f"  {name}: {a} -> {b}")
 
 
 def _sweep(project, options):

@@ -10,6 +10,10 @@ pages of prose. Everything made lies under ``_build/``:
     failed/CHAPTER.ipynb      a chapter that stopped, for inspection
     runs/CHAPTER.ipynb        single runs with other parameters
     source/, jupyter-book/    what Jupyter Book reads and writes
+
+What a page needs beyond its text is added when it is staged: the box "Rerun this page", the
+findings, versions and run times, and the scripts that draw formulas and moving pictures, copied
+from the packages that carry them so that no page asks another site for anything.
 """
 
 from __future__ import annotations
@@ -20,23 +24,36 @@ import hashlib
 import json
 import logging
 import math
+import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distributions, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["VERDICTS", "BookError", "Project", "glue", "record_finding"]
+__all__ = ["VERDICTS", "BookError", "Project", "compare_runs", "glue", "record_finding"]
 
 #: What a finding may come to.
 VERDICTS = ("reproduced", "reproduced with limits", "not reproduced", "inconclusive")
 
 _FINDING = "topobook_finding"  # key in the metadata of the output that shows a verdict
 _COLOURS = dict(zip(VERDICTS, ("tip", "note", "warning", "note"), strict=True))
+
+#: Scripts that the pages load, by their place in the book: the package and the file in it.
+_SCRIPTS = {
+    "mathjax/tex-svg.js": ("sphinx-mathjax-offline", "static/mathjax/tex-svg.js"),
+    "plotly/plotly.min.js": ("plotly", "package_data/plotly.min.js"),
+}
+#: The branch on which the chapters lie as notebooks, where the launch buttons lead.
+PUBLISHED_BRANCH = "published"
 
 
 class BookError(Exception):
@@ -138,6 +155,11 @@ class Parameter:
         except (ValueError, SyntaxError):
             value = text
         return self.check(value)
+
+    def accepted(self):
+        """The declared type in words."""
+        choices = re.fullmatch(r"Literal\[(.*)\]", self.annotation)
+        return f"one of `{choices[1]}`" if choices else f"`{self.annotation}`"
 
 
 class Project:
@@ -243,6 +265,51 @@ class Project:
                     + ", ".join(f"{p.name} ({p.annotation})" for p in declared.values())
                 )
             declared[name].check(value)
+
+    def repository(self):
+        """Where the sources are on the web, without a slash at its end, or None.
+
+        The environment variable TOPOBOOK_REPOSITORY says so, else the remote ``origin`` of git if
+        it is on GitHub. Without it there are no buttons that lead there.
+        """
+        url = os.environ.get("TOPOBOOK_REPOSITORY", "")
+        if not url and (self.root / ".git").exists() and shutil.which("git"):
+            command = ["git", "-C", str(self.root), "remote", "get-url", "origin"]
+            url = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        found = re.search(r"github\.com[/:]([\w.-]+)/([\w.-]+?)(\.git)?/?$", url.strip())
+        return f"https://github.com/{found[1]}/{found[2]}" if found else None
+
+    def export_notebooks(self, folder):
+        """Write every chapter as a notebook without outputs, as Binder and Colab open it.
+
+        Parameters
+        ----------
+        folder : path
+            Made when it is not there.
+
+        Returns
+        -------
+        list of pathlib.Path
+            The notebooks.
+        """
+        from nbformat.v4 import new_code_cell
+
+        repository, written = self.repository(), []
+        for chapter in self.chapters():
+            notebook = self.read(chapter)
+            if repository:
+                install = (
+                    "# Only where the package is not installed yet, as on Colab.\n"
+                    "from importlib.util import find_spec\n\n"
+                    'if find_spec("topo_utils") is None:\n'
+                    f'    %pip install --quiet "topo_utils[book] @ git+{repository}"'
+                )
+                notebook.cells.insert(1, new_code_cell(install))
+            for number, cell in enumerate(notebook.cells):
+                cell["id"] = f"cell-{number}"  # else drawn at random, in every export anew
+            written.append(Path(folder) / f"{chapter}.ipynb")
+            _write_notebook(notebook, written[-1])
+        return written
 
     # -----------------------------------------------------------------------------------------
     # Execution.
@@ -373,8 +440,9 @@ class Project:
             chapter: finding for chapter, nb in executed.items() if (finding := _finding(nb))
         }
         source = self.build / "source"
-        self._stage(source, executed, results)
-        html = self._render(source, say)
+        self._stage(source, executed, results, preset)
+        say("rendering the pages")
+        html = _render(source, self.build / "jupyter-book", self.pages())
         _replace_folder(html, self.build / "html")
         _write(
             self.build / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n"
@@ -383,42 +451,188 @@ class Project:
         say(f"The book is at {index}")
         return index
 
-    def _stage(self, source, executed, results):
-        """What Jupyter Book reads; it tells by their times which files changed."""
-        for name in ("_config.yml", "_toc.yml"):
-            _write(source / name, (self.root / name).read_text(encoding="utf-8"))
-        for pattern in ("*.md", "*.bib", "_static/*"):
-            for file in self.notebooks.glob(pattern):
-                _write(source / file.relative_to(self.notebooks), file.read_text(encoding="utf-8"))
-        for chapter, notebook in executed.items():
-            _write_notebook(notebook, source / f"{chapter}.ipynb")
-            for name, picture in _figures(notebook):
-                _write(source / "_figures" / f"{name}.svg", picture)
-        _write(source / "_findings.md", _findings_table(results))
+    def write_page(self, notebook, folder):
+        """Render one executed notebook as a page that can be read on its own.
 
-    def _render(self, source, say):
-        out = self.build / "jupyter-book"
-        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
-        command += [str(source), "--path-output", str(out), "-W", "-n", "--keep-going", "-q"]
-        say("rendering the pages")
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.root, check=False)
-        html = out / "_build" / "html"
-        missing = [page for page in self.pages() if not (html / f"{page}.html").is_file()]
-        if done.returncode or missing:
-            lines = _plain(done.stdout + done.stderr).splitlines()
-            told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
-            # A page with a warning would not be looked at again by an incremental build.
-            shutil.rmtree(out, ignore_errors=True)
-            raise BookError(
-                "Jupyter Book could not render the pages"
-                + (f" (missing: {', '.join(missing)})" if missing else "")
-                + "; the last good book is still in place\n"
-                + "\n".join(told)
+        References to other chapters become their titles.
+
+        Parameters
+        ----------
+        notebook : path
+            As `run` wrote it.
+        folder : path
+            For the page and what it loads; replaced if it is there.
+
+        Returns
+        -------
+        pathlib.Path
+            Of the page.
+
+        Raises
+        ------
+        BookError
+            No notebook that a run of a chapter wrote, a folder that holds something else, or
+            Jupyter Book failed.
+        """
+        import nbformat
+        from nbformat.v4 import new_markdown_cell
+
+        executed, folder = _read_run(notebook), Path(folder)
+        if folder.exists() and not (folder / "_static").is_dir():
+            raise BookError(f"{folder} exists and is no rendered page. Name another folder.")
+        chapter = _chapter_of(executed)
+        _insert_rerun_box(executed, self._rerun_box(chapter, executed))
+        titles = {page: self._title(page) for page in self.pages()}
+        for cell in executed.cells:
+            if cell.cell_type == "markdown":
+                cell.source = re.sub(
+                    r"\{doc\}`(\w+)`", lambda m: f"*{titles.get(m[1], m[1])}*", cell.source
+                )
+        if (self.notebooks / "references.bib").is_file():
+            cited = "```{bibliography}\n:filter: docname in docnames\n```"
+            executed.cells.append(new_markdown_cell(cited))
+        with tempfile.TemporaryDirectory() as scratch:
+            files = self._common_files() | {
+                "_toc.yml": f"format: jb-book\nroot: {chapter}\n",
+                f"{chapter}.ipynb": nbformat.writes(executed),
+            }
+            _sync(Path(scratch) / "source", files)
+            # Its references into the rest of the book lead nowhere here: no warnings are wanted.
+            html = _render(Path(scratch) / "source", Path(scratch) / "out", [chapter], strict=False)
+            _replace_folder(html, folder)
+        return folder / f"{chapter}.html"
+
+    def _stage(self, source, executed, results, preset):
+        """What Jupyter Book reads."""
+        import nbformat
+
+        files = self._common_files()
+        files["_toc.yml"] = (self.root / "_toc.yml").read_text(encoding="utf-8")
+        for file in self.notebooks.glob("*.md"):
+            files[file.name] = file.read_text(encoding="utf-8")
+        for chapter, notebook in executed.items():
+            files |= {f"_figures/{name}.svg": picture for name, picture in _figures(notebook)}
+            _insert_rerun_box(notebook, self._rerun_box(chapter, notebook))
+            files[f"{chapter}.ipynb"] = nbformat.writes(notebook)
+        files["_findings.md"] = _findings_table(results)
+        files["_build_report.md"] = _build_report(executed, preset)
+        _sync(source, files)
+
+    def _common_files(self):
+        """Text of the files that a single page needs, too, by their place."""
+        config = (self.root / "_config.yml").read_text(encoding="utf-8")
+        if repository := self.repository():
+            config += _repository_config(repository)
+        files = {"_config.yml": config}
+        for pattern in ("*.bib", "_static/*"):
+            for file in self.notebooks.glob(pattern):
+                place = file.relative_to(self.notebooks).as_posix()
+                files[place] = file.read_text(encoding="utf-8")
+        for chapter in self.chapters():
+            files[f"_chapters/{chapter}.py"] = self.source(chapter).read_text(encoding="utf-8")
+        for place, (package, name) in _SCRIPTS.items():
+            if found := find_spec(package):
+                script = Path(found.origin).parent / name
+                files[f"_scripts/{place}"] = script.read_text(encoding="utf-8")
+        return files
+
+    def _title(self, page):
+        """The first heading of a page."""
+        if page in self.chapters():
+            text = self.read(page).cells[0].source
+        else:
+            text = (self.notebooks / f"{page}.md").read_text(encoding="utf-8")
+        return re.search(r"^# (.*)$", text, re.MULTILINE)[1]
+
+    def _rerun_box(self, chapter, notebook):
+        """Markdown that tells how to run an executed chapter again, from what it declares."""
+        declared, used = self.parameters(chapter), _used_parameters(notebook)
+        command = f"topobook run {chapter}"
+        other = [p for p in declared.values() if used.get(p.name) != p.default]
+        as_here = "".join(f" \\\n  -p {p.name} {_typed(used[p.name])}" for p in other)
+        lines = [
+            "::::{dropdown} Rerun this page with other parameters",
+            ":class-container: rerun",
+            "",
+            "In a clone of the project, this command makes the page as it is here. Any parameter "
+            "below can be set with `-p NAME VALUE`; numbers, verdict and text follow.",
+            "",
+            "```",
+            command + as_here,
+            "```",
+            "",
+        ]
+        for p in declared.values():
+            here = f", here `{used[p.name]!r}`" if p in other else ""
+            meaning = f": {p.meaning}" if p.meaning else ""
+            lines.append(
+                f"- **`{p.name}`** ({p.accepted()}; default `{p.default!r}`{here}){meaning}"
             )
-        return html
+        lines += ["", f"Source: {{download}}`{chapter}.py <_chapters/{chapter}.py>`"]
+        if repository := self.repository():
+            lines[-1] += f", [in the repository]({repository}/blob/HEAD/notebooks/{chapter}.py)"
+        return "\n".join([*lines, "::::"])
+
+
+def compare_runs(a, b):
+    """Which parameters and which numbers of two runs of a chapter differ.
+
+    Parameters
+    ----------
+    a, b : path
+        Executed notebooks.
+
+    Returns
+    -------
+    dict of str to dict of str to tuple
+        Under "parameters" and "results", by name, what `a` has and what `b` has; None where one
+        has nothing of the name. Results are the verdict, the recorded numbers as text with their
+        intervals, and the values in the prose.
+
+    Raises
+    ------
+    BookError
+        Not two executed notebooks of one chapter.
+    """
+    runs = [_read_run(path) for path in (a, b)]
+    chapters = [_chapter_of(run) for run in runs]
+    if chapters[0] != chapters[1]:
+        raise BookError(
+            f"{a} is a run of {chapters[0]}, {b} of {chapters[1]}. Give two runs of one chapter."
+        )
+
+    def differences(of):
+        first, second = map(of, runs)
+        names = list(first | second)
+        pairs = {name: (first.get(name), second.get(name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    return {"parameters": differences(_used_parameters), "results": differences(_results)}
 
 
 # ---------------------------------------------------------------------------------------------
+
+
+def _render(source, out, pages, strict=True):
+    """Let Jupyter Book make HTML of a staged folder; returns where it is."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
+    command += [str(source), "--path-output", str(out), "-q"]
+    command += ["-W", "-n", "--keep-going"] if strict else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    html = out / "_build" / "html"
+    missing = [page for page in pages if not (html / f"{page}.html").is_file()]
+    if done.returncode or missing:
+        lines = _plain(done.stdout + done.stderr).splitlines()
+        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
+        # A page with a warning would not be looked at again by an incremental build.
+        shutil.rmtree(out, ignore_errors=True)
+        raise BookError(
+            "Jupyter Book could not render the pages"
+            + (f" (missing: {', '.join(missing)})" if missing else "")
+            + "; the last good book is still in place\n"
+            + "\n".join(told)
+        )
+    return html
 
 
 @functools.cache  # presets are checked against all chapters, again and again
@@ -426,11 +640,12 @@ def _declared(chapter, text):
     """The parameters declared in the text of a chapter."""
     import jupytext
 
-    cells = [
-        cell.source
-        for cell in jupytext.reads(text, fmt="py:percent").cells
-        if "parameters" in cell.metadata.get("tags", [])
-    ]
+    return _assignments(chapter, jupytext.reads(text, fmt="py:percent"))
+
+
+def _assignments(chapter, notebook):
+    """The parameters declared in a notebook."""
+    cells = [c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise BookError(f"chapter {chapter} has {len(cells)} cells tagged parameters; needed: 1")
     (source,) = cells
@@ -460,6 +675,119 @@ def _declared(chapter, text):
 def _environment():
     """Python and every installed package with its version."""
     return [sys.version, *sorted({f"{d.name}=={d.version}" for d in distributions()})]
+
+
+def _read_run(path):
+    """An executed notebook, as `Project.run` wrote it."""
+    import nbformat
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
+        raise BookError(
+            f"{path} cannot be read: {error}. Give a notebook of topobook run."
+        ) from None
+    if "topobook" not in notebook.metadata:
+        raise BookError(
+            f"{path} is no finished run of a chapter. Give a notebook that topobook run wrote."
+        )
+    return notebook
+
+
+def _chapter_of(notebook):
+    return Path(notebook.metadata.papermill.input_path).stem
+
+
+def _used_parameters(notebook):
+    """The value that each parameter had in an executed notebook."""
+    declared = _assignments(_chapter_of(notebook), notebook)
+    defaults = {name: parameter.default for name, parameter in declared.items()}
+    return defaults | dict(notebook.metadata.papermill.parameters)
+
+
+def _results(notebook):
+    """Verdict, recorded numbers and glued values of an executed notebook, as text."""
+    results = {}
+    if finding := _finding(notebook):
+        results["verdict"] = finding["verdict"]
+        results |= {name: format_number(n) for name, n in finding["numbers"].items()}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
+                data = output["data"]
+                text = data.get("text/plain") or data["application/papermill.record/text/plain"]
+                results.setdefault(name, "".join(text))
+    return results
+
+
+def _typed(value):
+    """A parameter's value as it is typed on the command line."""
+    return shlex.quote(value if isinstance(value, str) else repr(value))
+
+
+def _insert_rerun_box(notebook, box):
+    """Put the box right after the parameters, or after the values that were injected there."""
+    from nbformat.v4 import new_markdown_cell
+
+    tagged = [
+        i
+        for i, cell in enumerate(notebook.cells)
+        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", []))
+    ]
+    notebook.cells.insert(max(tagged) + 1, new_markdown_cell(box, id="rerun"))
+
+
+def _repository_config(repository):
+    """What goes into Jupyter Book's configuration when it is known where the sources are."""
+    return f"""
+repository:
+  url: {repository}
+  branch: {PUBLISHED_BRANCH}
+  path_to_book: notebooks
+
+launch_buttons:
+  notebook_interface: jupyterlab
+  binderhub_url: https://mybinder.org
+  colab_url: https://colab.research.google.com
+"""
+
+
+def _build_report(executed, preset):
+    """Markdown with the run times and the versions of a build."""
+    lines = [
+        f"The chapters ran with the preset `{preset}`, on {platform.system()} "
+        f"({platform.machine()}) with {os.cpu_count()} processors. A chapter for which nothing has "
+        "changed is not run again: its time is that of its last run.",
+        "",
+        "## Run times",
+        "",
+        "| chapter | seconds | run finished (UTC) |",
+        "|---|---:|---|",
+    ]
+    total = 0.0
+    for chapter, notebook in executed.items():
+        seconds = notebook.metadata["topobook"]["seconds"]
+        total += seconds
+        ended = notebook.metadata.papermill["end_time"][:16].replace("T", " ")
+        lines.append(f"| [](./{chapter}.ipynb) | {seconds:.1f} | {ended} |")
+    lines += [f"| all | {total:.1f} | |", "", "## Versions", "", "| package | version |"]
+    lines += ["|---|---|", f"| Python | {platform.python_version()} |"]
+    lines += [f"| {name} | {number} |" for name, number in _dependencies().items()]
+    return "\n".join(lines) + "\n"
+
+
+def _dependencies():
+    """The packages that the project names as needed for the book, with their versions."""
+    found = {}
+    for requirement in requires("topo_utils") or []:
+        name = re.match(r"[\w.-]+", requirement)[0]
+        wanted = "extra ==" not in requirement or re.search(r"extra == .book.", requirement)
+        if wanted and name != "topo_utils":
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                found[name] = "not installed"
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _finding(notebook):
@@ -525,6 +853,18 @@ def _write_notebook(notebook, path):
     import nbformat
 
     _write(path, nbformat.writes(notebook))
+
+
+def _sync(folder, files):
+    """Make a folder hold these texts by their place, and nothing else.
+
+    What has not changed is not written: Jupyter Book tells by the times what to render again.
+    """
+    for file in list(folder.rglob("*")):
+        if file.is_file() and file.relative_to(folder).as_posix() not in files:
+            file.unlink()
+    for place, text in files.items():
+        _write(folder / place, text)
 
 
 def _replace_folder(new, old):

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from topo_utils.complexity import relative_depth
+from topo_utils.cubical import betti_numbers
 
-__all__ = ["COLOURS", "log_counts", "plot_betti_curves", "plot_curves", "plot_points", "use_style"]
+__all__ = [
+    "COLOURS",
+    "log_counts",
+    "move_curves",
+    "move_sublevel_sets",
+    "plot_betti_curves",
+    "plot_curves",
+    "plot_points",
+    "use_style",
+]
 
 #: Okabe and Ito's palette, told apart with any colour vision; in the order in which it is used.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -34,6 +47,7 @@ def use_style():
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
             "svg.hashsalt": "topobook",  # the same figure gives the same file
+            "savefig.dpi": 150,  # of the parts of it that are pictures
         }
     )
     try:
@@ -94,6 +108,133 @@ def plot_points(ax, points, title=""):
 
     Two cubes that share a face stand for two points joined by an edge.
     """
-    ax.voxels(points, facecolors=COLOURS[4] + "b0", edgecolors="#00517f", linewidth=0.4)
-    ax.set(title=title, box_aspect=points.shape)
+    points = np.asarray(points, dtype=bool)
+    faces = _surface(points)
+    # One collection for all (matplotlib's own `voxels` makes one a cube, and takes seconds for
+    # hundreds); of many faces a picture, so that the vector graphics stay small.
+    many = len(faces) > 500
+    cubes = Poly3DCollection(
+        faces,
+        facecolors=COLOURS[4] if many else COLOURS[4] + "b0",
+        edgecolors="#00517f",
+        linewidths=0.15 if many else 0.4,
+        shade=True,
+        rasterized=many,
+    )
+    ax.add_collection3d(cubes, autolim=False)
+    limits = zip(("xlim", "ylim", "zlim"), points.shape, strict=True)
+    ax.set(title=title, box_aspect=points.shape, **{name: (0, size) for name, size in limits})
     ax.set_axis_off()
+
+
+def _surface(points):
+    """Corners (F, 4, 3) of the squares between a cube that is set and one that is not."""
+    faces = []
+    for axis in range(3):
+        width = [(1, 1) if a == axis else (0, 0) for a in range(3)]
+        changes = np.argwhere(np.diff(np.pad(points, width), axis=axis))
+        u, v = np.delete(np.eye(3), axis, axis=0)
+        faces.append(changes[:, None] + np.stack([0 * u, u, u + v, v]))
+    return np.concatenate(faces)
+
+
+def move_sublevel_sets(figure, volume, thresholds, *, start=0):
+    """In the book, put a slider over the threshold in the place of a static figure.
+
+    The slider shows the sublevel set of a volume in three dimensions, and its Betti numbers. The
+    page draws it by itself; a notebook shows nothing.
+
+    Parameters
+    ----------
+    figure : str
+        The name of the figure in its cell's metadata.
+    volume : array-like (C, H, W)
+        A small one: the page gets each point's place on the slider.
+    thresholds : array-like (T,)
+        The stops of the slider, increasing.
+    start : int
+        The stop that is shown at first.
+    """
+    volume, thresholds = np.asarray(volume, dtype=float), np.asarray(thresholds, dtype=float)
+    _show_moving(
+        figure,
+        {
+            "kind": "sublevel sets",
+            "shape": volume.shape,
+            # A point is in the sublevel sets from its own stop on.
+            "levels": np.searchsorted(thresholds, volume.ravel()).tolist(),
+            "etas": thresholds.tolist(),
+            "betti": betti_numbers(volume, thresholds).tolist(),
+            "start": int(start),
+        },
+    )
+
+
+def move_curves(figure, profiles, shapes, *, dashed=()):
+    """In the book, let the points of a figure of complexity by depth tell what they are.
+
+    Parameters
+    ----------
+    figure : str
+        The name of the figure in its cell's metadata.
+    profiles : dict of str to xarray.DataArray (image, block, degree)
+        Betti numbers at one threshold, by label. Labels that agree up to " (" share a colour.
+    shapes : dict of str to sequence of tuple
+        The shape of each block's output, under the same labels.
+    dashed : sequence of str
+        Labels to draw dashed.
+    """
+    colours, traces = {}, []
+    for label, profile in profiles.items():
+        colour = colours.setdefault(label.partition(" (")[0], COLOURS[len(colours) % len(COLOURS)])
+        betti = profile.mean("image").transpose("block", "degree").to_numpy()
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": label,
+                "x": relative_depth(len(betti)).round(4).tolist(),
+                "y": betti.sum(axis=1).round(2).tolist(),
+                "line": {"color": colour, "dash": "dash" if label in dashed else "solid"},
+                "customdata": [
+                    [str(block), " × ".join(map(str, shape)), *row.round(1).tolist()]
+                    for block, shape, row in zip(
+                        profile["block"].values, shapes[label], betti, strict=True
+                    )
+                ],
+                "hovertemplate": "block %{customdata[0]}<br>%{customdata[1]}<br>"
+                "β₀ = %{customdata[2]}, β₁ = %{customdata[3]}, β₂ = %{customdata[4]}<br>"
+                "Ω = %{y}",
+            }
+        )
+    axis = {"gridcolor": "#dddddd", "linecolor": "#000000", "zeroline": False}
+    layout = {
+        "height": 460,
+        "margin": {"l": 60, "r": 10, "t": 10, "b": 10},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "font": {"color": "#000000", "size": 13},
+        "hovermode": "closest",
+        "xaxis": axis | {"title": {"text": "relative depth (first block 0, last block 1)"}},
+        "yaxis": axis
+        | {
+            "title": {"text": "Ω, mean over images"},
+            "type": "log",
+            "tickvals": [step * 10**power for power in range(6) for step in (1, 2, 5)],
+            "tickformat": ",d",
+        },
+        "legend": {"orientation": "h", "y": -0.2},
+    }
+    _show_moving(figure, {"kind": "curves", "data": traces, "layout": layout})
+
+
+def _show_moving(figure, data):
+    """Hand data to the page; ``_static/book.js`` draws it in the place of the figure."""
+    from IPython.display import display
+
+    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    html = (
+        f'<div class="moving" data-figure="{figure}">'
+        f'<script type="application/json">{text}</script></div>'
+    )
+    display({"text/html": html, "text/plain": f"<moving picture of {figure}>"}, raw=True)

@@ -1,0 +1,30 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The wrong sign of θ
+#
+# θ is turned round, so that higher is better, as for all other scores. Meant well, and no longer
+# the score that is defined; what was right with its sign (the ranking, τ) is now reversed.
+#
+# expected score: 17
+
+
+# %% replaces="ps4-theta"
+def theta(omega, positions=None, penalty=1e-3):
+    """The score of a curve (L,), on x = 1, ..., L or on other positions (L,)."""
+    y = omega / np.linalg.norm(omega)
+    x = np.arange(1.0, len(y) + 1) if positions is None else np.asarray(positions, dtype=float)
+    powers = np.stack([x, x**2, x**3], axis=1)
+    rows = np.vstack([powers - powers.mean(axis=0), np.sqrt(penalty) * np.eye(3)])
+    coefficients = np.linalg.lstsq(rows, np.append(y - y.mean(), np.zeros(3)), rcond=None)[0]
+    return -coefficients @ [1.0, 0.5, 0.5]
