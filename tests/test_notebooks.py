@@ -23,6 +23,9 @@ def test_every_page_is_there(built):
         assert ":::" not in html, page  # a directive that was not understood
         images = re.findall(r"<img\s[^>]*>", html)
         assert all(re.search(r'alt="[^"]{15,}"', image) for image in images), page
+    # Solutions and hidden tests of the problem sets carry markers; none may be published.
+    files = [file for file in (built.build / "html").rglob("*") if file.is_file()]
+    assert not [file for file in files if b"-marker-ps" in file.read_bytes()]
 
 
 def test_every_finding_has_a_verdict(built):

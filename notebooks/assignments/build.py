@@ -63,7 +63,8 @@ def build(course, names=None):
             GenerateAssignment(coursedir=CourseDirectory(config=config), config=config)
         )
         if not made["success"]:
-            raise SetError(f"{name}: nbgrader could not make the release\n{made['log']}")
+            why = made.get("log") or made["error"]
+            raise SetError(f"{name}: nbgrader could not make the release\n{why}")
 
 
 def execute(path):

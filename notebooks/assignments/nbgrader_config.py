@@ -23,9 +23,12 @@ class ExecuteToTheEnd(Execute):
         return super().preprocess_cell(cell, resources, index)
 
     def preprocess(self, nb, resources, **options):
+        self.reached = None
         try:
             nb, resources = super().preprocess(nb, resources, **options)
         except (RuntimeError, TimeoutError) as error:  # the kernel died, or a cell took too long
+            if self.reached is None:  # no kernel to begin with is no fault of the submission
+                raise
             told = "the kernel stopped"
             if isinstance(error, TimeoutError):
                 told = f"a cell ran for more than {self.timeout} s (an endless loop?)"
