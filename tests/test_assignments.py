@@ -201,6 +201,14 @@ def test_grade_ids_are_unique_and_marked():
                 assert f"solution-marker-{about['grade_id']}" in cell.source
 
 
+def test_the_teachers_page_has_the_points():
+    page = (ROOT / "notebooks" / "teaching.md").read_text(encoding="utf-8")
+    for name in SETS:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}_")]
+        told = [int(cell) for cell in row.strip("| ").split("|")[-2:]]
+        assert told == [points(name), points(name, by_hand=True)], name
+
+
 def test_no_test_stops_without_a_message():
     for path in build.SETS.values():
         for cell in build.read(path).cells:
