@@ -451,11 +451,46 @@ record_finding(
 #
 # ## Exercises
 #
-# 1. Twelve points lie evenly on a circle. How many bars of degree 1 has their Vietoris–Rips
-#    complex, and does the number change when the circle is mapped to an ellipse, or to a straight
-#    line?
-# 2. The published count keeps the edge length of the input at every layer. Multiply the weights of
-#    a layer by 100, and divide the next layer's by 100: what happens to the network's function, to
-#    its published count and to its scale-free one? (Leave out the batch norm for once.)
-# 3. Find a quantity that has nothing to do with topology, that grows with width and that predicts
-#    accuracy as well as β₁ does. Which test on this page would tell it from a measure of capacity?
+# ```{exercise} A circle of twelve
+# :label: ex-dive-into-layers-1
+#
+# Twelve points lie evenly on a circle. How many bars of degree 1 has their Vietoris–Rips complex,
+# and what becomes of them when the circle is mapped to a flat ellipse, or to a straight line?
+# ```
+#
+# ```{solution} ex-dive-into-layers-1
+# :label: sol-dive-into-layers-1
+# :class: dropdown
+#
+# One: it is born when neighbours are joined, and dies when the triangles across the circle fill it.
+# On an ellipse that is flat enough, points of the upper and the lower side are joined before the
+# ends are, and the one loop falls apart into several short ones or none: the number depends on the
+# shape, not only on the topology of what the points were taken from. On a line there are no loops,
+# and no bars.
+# ```
+#
+# ```{exercise} A scale for each layer
+# :label: ex-dive-into-layers-2
+#
+# The published count keeps the edge length of the input at every layer. Multiply the weights of a
+# layer by 100, and divide the next layer's by 100 (no batch norm, ReLU): what happens to the
+# network's function, to its published count and to its scale-free one?
+# ```
+#
+# ```{solution} ex-dive-into-layers-2
+# :label: sol-dive-into-layers-2
+# :class: dropdown
+#
+# The function stays. The layer's outputs are a hundred times as far apart, so at the input's edge
+# length hardly any points are joined, and the published count at that layer goes to 0 (with a
+# factor of 1/100 all points are joined at once, with the same result). The scale-free count divides
+# distances by their median and does not change. A count that can be set at will without changing
+# the network cannot say how large the network has to be.
+# ```
+#
+# ```{exercise} A rival without topology
+# :label: ex-dive-into-layers-3
+#
+# Find a quantity that has nothing to do with topology, that grows with width and that predicts
+# accuracy as well as β₁ does. Which test on this page would tell it from a measure of capacity?
+# ```

@@ -626,10 +626,45 @@ record_finding(
 #
 # ## Exercises
 #
-# - Show that no polygon with m sides fits between circles of radius 1 and r if 1/cos(π/m) ≥ r. (How
-#   large an arc of the outer circle can one side cut off without touching the inner circle?)
-# - Two units in sum form can be active at once. How many sides can the boundary of the class have in
-#   the plane with m units? Draw the case m = 3, and find the smallest radius at which three units
-#   could be enough.
-# - Turn the holes by 45 degrees, or make them discs. Which of the two predicted widths changes, the
-#   one that β₁ gives or the one that the faces give?
+# ```{exercise} Sides between two circles
+# :label: ex-polytopes-1
+#
+# Show that no polygon with m sides fits between circles of radius 1 and r if 1/cos(π/m) ≥ r. How
+# large an arc of the outer circle can one side cut off without touching the inner circle?
+# ```
+#
+# ```{solution} ex-polytopes-1
+# :label: sol-polytopes-1
+# :class: dropdown
+#
+# A side that does not cut the inner circle lies at distance at least 1 from the centre, and so it
+# cuts off an arc of the outer circle of half-angle at most arccos(1/r). For the polygon to keep
+# every point of the outer circle outside, the arcs of its m sides must cover the whole circle: 2m
+# arccos(1/r) > 2π, that is arccos(1/r) > π/m, or r > 1/cos(π/m). A regular polygon around the inner
+# circle does with any such r.
+# ```
+#
+# ```{exercise} Units that are active together
+# :label: ex-polytopes-2
+#
+# Two units in sum form can be active at once. How many sides can the boundary of the class have in
+# the plane with m units? Draw the case m = 3.
+# ```
+#
+# ```{solution} ex-polytopes-2
+# :label: sol-polytopes-2
+# :class: dropdown
+#
+# Between the regions where one unit alone decides, there are regions where two are active, and
+# there the boundary follows the sum of both: another line, between the two, that cuts off the
+# corner. With m units around a bounded class there are m corners, so up to 2m sides. Three units
+# make a hexagon: a triangle with its corners cut. That is why counting units is not counting faces,
+# unless the criterion asks that no unit be active on the class.
+# ```
+#
+# ```{exercise} Turned holes
+# :label: ex-polytopes-3
+#
+# Turn the holes by 45 degrees, or make them discs. Which of the two predicted widths changes, the
+# one that β₁ gives or the one that the faces give?
+# ```

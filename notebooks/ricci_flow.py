@@ -644,12 +644,52 @@ record_finding(
 #
 # ## Exercises
 #
-# 1. Work out the Forman curvature of an edge, plain and augmented, in a triangle, in a cycle of six
-#    points, in a star and in the complete graph of n points. In which of them do triangles turn the
-#    sign?
-# 2. Show that multiplying all weights and biases of one hidden layer by c > 0 and dividing the next
-#    layer's weights by c changes neither the network's function nor ρ(x). Why does the proof fail
-#    when each unit has a factor of its own?
-# 3. Suppose that a network puts every class into one dense cluster, the further the deeper, in
-#    whatever way. Which sign has the curvature of an edge inside a cluster, and do its distances
-#    grow or shrink? What does that say about what a negative coefficient shows?
+# ```{exercise} Four small graphs
+# :label: ex-ricci-flow-1
+#
+# Work out the Forman curvature of an edge, plain and augmented, in a triangle, in a cycle of six
+# points, in a star of n leaves and in the complete graph of n points. In which of them do triangles
+# turn the sign?
+# ```
+#
+# ```{solution} ex-ricci-flow-1
+# :label: sol-ricci-flow-1
+# :class: dropdown
+#
+# Plain: 4 minus both degrees. Triangle and cycle: 4 − 2 − 2 = 0. Star: 4 − 1 − n = 3 − n. Complete
+# graph: 4 − 2(n − 1) = 6 − 2n. Augmented, with three for each triangle on the edge: triangle 3,
+# cycle 0, star 3 − n, complete graph 6 − 2n + 3(n − 2) = n.
+#
+# In the complete graph of more than three points the sign turns from negative to positive: plain
+# Forman curvature takes any dense neighbourhood for negatively curved, and only the triangles tell
+# a clique from the middle of a star.
+# ```
+#
+# ```{exercise} A factor for a layer
+# :label: ex-ricci-flow-2
+#
+# Show that multiplying all weights and biases of one hidden layer by c > 0 and dividing the next
+# layer's weights by c changes neither the network's function nor ρ(x). Why does the proof fail when
+# each unit has a factor of its own?
+# ```
+#
+# ```{solution} ex-ricci-flow-2
+# :label: sol-ricci-flow-2
+# :class: dropdown
+#
+# ReLU(cz) = c ReLU(z) for c > 0, so the layer's outputs are multiplied by c and the next layer
+# divides them again. All distances in that layer grow by c, the order of distances stays, and with
+# it the nearest neighbours, the graph, its hop distances and its curvature.
+#
+# With a factor for each unit the function still stays, but a coordinate that is stretched counts
+# more in the Euclidean distance: other points become the nearest. So the coefficient depends on
+# something that the network's function does not.
+# ```
+#
+# ```{exercise} What a negative sign shows
+# :label: ex-ricci-flow-3
+#
+# Suppose that a network puts every class into one dense cluster, the further the deeper, in
+# whatever way. Which sign has the curvature of an edge inside a cluster, and do its distances grow
+# or shrink? What does that say about what a negative coefficient shows?
+# ```

@@ -178,6 +178,16 @@ def test_chapters_run_with_other_parameters(tmp_path, chapter, parameters, verdi
         assert found["verdict"] in VERDICTS
 
 
+@pytest.mark.slow
+def test_ranking_comes_out_the_same_again(built, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOPO_UTILS_CACHE", "off")  # so that every network is fine-tuned again
+    project = Project(ROOT)
+    parameters = project.resolve("ranking", "smoke")
+    notebook = project.run("ranking", parameters, tmp_path / "out.ipynb", progress=False)
+    results = json.loads((built.build / "results.json").read_text())
+    assert _finding(notebook)["numbers"] == results["ranking"]["numbers"]
+
+
 def function_of(chapter, name):
     """A function that a chapter defines, without running the chapter."""
     source = ast.parse(Project(ROOT).source(chapter).read_text(encoding="utf-8"))
