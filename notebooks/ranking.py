@@ -443,7 +443,8 @@ for name in probes:
         "minus θ": -theta_score(omegas_probe),
         "logme": logme(features, probe_labels.numpy()),
     }
-probed = pd.DataFrame(probe_rows).T
+columns_probed = ["accuracy", "accuracy of the probe", "θ", "LogME", "minus θ", "logme"]
+probed = pd.DataFrame(list(probe_rows.values()), index=list(probe_rows), columns=columns_probed)
 
 
 def pairs_in_order(score):
