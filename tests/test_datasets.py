@@ -313,11 +313,58 @@ def truncated(kind):
         ("half.jpg", truncated("jpeg")),
     ],
 )
-def test_files_that_only_look_like_images_are_named(file, content, tmp_path):
+def test_files_that_only_look_like_images_are_named_and_skipped(file, content, tmp_path):
     grey(1).save(tmp_path / "a.png")
     (tmp_path / file).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{file} is no readable image"):
+    (tmp_path / "z").mkdir()
+    grey(2).save(tmp_path / "z" / "z.png")
+    with pytest.warns(UserWarning, match=rf"skipped what is no picture: {file} \(") as caught:
+        opened = open_images(f"folder:{tmp_path}", 8)
+    assert len(caught) == 1
+    assert list(opened.skipped) == [file]
+    assert [image.shape for image, _ in opened] == [(3, 8, 8)] * 2
+    # Where it would have been drawn, another picture is.
+    for seed in range(4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            images, _ = load_images(f"folder:{tmp_path}", 8, 2, seed)
+        assert levels(images) == [1, 2]
+    with (
+        pytest.warns(UserWarning, match=file),
+        pytest.raises(ValueError, match=r"3 images asked for, but .* has 2"),
+    ):
+        load_images(f"folder:{tmp_path}", 8, 3)
+
+
+def test_a_file_that_is_mended_is_read_again(tmp_path):
+    grey(1).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"not yet")
+    with pytest.warns(UserWarning, match="b.png"):
         load_images(f"folder:{tmp_path}", 8)
+    grey(2).save(tmp_path / "b.png")
+    assert levels(load_images(f"folder:{tmp_path}", 8)[0]) == [1, 2]
+
+
+def test_of_many_files_that_are_no_pictures_ten_are_named(tmp_path):
+    grey(1).save(tmp_path / "a.png")
+    for number in range(12):
+        (tmp_path / f"{number:02}.txt").write_text("no image")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.warns(UserWarning, match=r"09.txt \(its name .*\), and 3 more$"):
+        opened = open_images(f"folder:{tmp_path}", 8)
+    assert opened.skipped["gone.png"] == "No such file or directory"
+    assert len(opened) == 1
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path):
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    pixels[:4] = 255  # the upper half, as the sensor has it
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    picture = np.asarray(open_images(f"folder:{tmp_path}", 8).picture(0))
+    assert picture[:4].max() == 0
+    assert picture[4:].min() == 255
 
 
 @pytest.mark.parametrize(
@@ -347,8 +394,12 @@ def test_folders_that_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"nonesuch is not a folder; accepted: folder:PATH"):
         load_images(f"folder:{tmp_path / 'nonesuch'}")
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"no image files in .*; accepted: \.jpg, \.png"):
+    told = r"no image files in .*: notes.txt \(its name is not that .*; accepted: \.jpg, \.png"
+    with pytest.raises(ValueError, match=told):
         load_images(f"folder:{tmp_path}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no image files in .* that can be read; accepted"):
+        load_images(f"folder:{tmp_path / 'empty'}")
     with pytest.raises(ValueError, match=r"notes.txt is not a folder"):
         load_images(f"folder:{tmp_path / 'notes.txt'}")
 

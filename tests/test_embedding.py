@@ -672,12 +672,13 @@ def test_activations_that_are_no_numbers_are_refused_naming_the_block(images, va
         (
             lambda net, x: net.second((net.first(x), x)),
             TypeError,
-            "block 'second' gives tuple, not a tensor",
+            "block 'second' gives a tuple with 2 tensors; accepted: one tensor",
         ),
+        (lambda net, x: net.second({"x": net.first(x)}), TypeError, "gives dict, not a tensor"),
         (
             lambda net, x: net.second(net.first(x).flatten(2)),
             ValueError,
-            r"block 'second' gives shape \(1, 3, 168\); accepted: \(N, C, H, W\) or \(N, C\)",
+            r"block 'second' gives 3 tokens; accepted: a grid with the aspect ratio of the image",
         ),
         (
             lambda net, x: net.second(net.first(x)[:, :0]),
@@ -691,7 +692,7 @@ def test_activations_that_are_no_numbers_are_refused_naming_the_block(images, va
         ),
         (lambda net, x: net.second(net.first(x) + 1j), TypeError, "block 'second'.*complex64"),
     ],
-    ids=["does not run", "runs twice", "tuple", "3-D", "empty", "windows", "complex"],
+    ids=["does not run", "runs twice", "tuple", "dict", "3-D", "empty", "windows", "complex"],
 )
 def test_blocks_that_give_no_volumes_are_refused(images, forward, error, message):
     with pytest.raises(error, match=message) as caught:

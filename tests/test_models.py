@@ -238,7 +238,9 @@ OTHERS = {
     "convnext_tiny": 18,
     "vit_b_16": 12,
     "efficientnet_b0": 16,
-    "alexnet": 3,  # no blocks: its children
+    "alexnet": 21,  # no blocks: its children, and theirs
+    "timm:densenet121": 11,
+    "timm:res2net50d": 16,
     "timm:resnet18": 8,
     "timm:convnext_atto": 12,
     "vit_tiny_patch16_224": 12,

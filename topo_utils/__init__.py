@@ -22,7 +22,7 @@ _NAMES = {
     "cubical": ("betti_curves", "betti_from_persistence", "betti_numbers", "persistence"),
     "datasets": ("dataset_names", "load_images", "normalise", "open_images", "published_table"),
     "embedding": ("embedding_profile",),
-    "models": ("calibrate_batch_norm", "load_model", "model_blocks", "model_names"),
+    "models": ("calibrate_batch_norm", "input_size", "load_model", "model_blocks", "model_names"),
     "transferability": (
         "SCORES",
         "gbc",
@@ -38,6 +38,7 @@ _NAMES = {
         "sfda",
         "transrate",
     ),
+    "volumes": ("block_shapes",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision import datasets as tv
 from torchvision.transforms import v2
 
@@ -86,6 +87,8 @@ class Images(torch.utils.data.Dataset):
         Class numbers, where there are any.
     indices : numpy.ndarray of int64, shape (N,)
         Position of each image in the data set; the fixed order is ascending.
+    skipped : dict of str to str
+        Of a folder: files that are no pictures, and why, by their place in it.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Images(torch.utils.data.Dataset):
     labels: np.ndarray | None
     indices: np.ndarray
     read: Callable[[int], Image.Image] = field(repr=False)
+    skipped: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __len__(self):
         return len(self.indices)
@@ -154,7 +158,9 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     ----------
     name : str
         One of `DATASETS`, or ``"folder:PATH"`` for image files in a folder (and below it; the
-        folders right below PATH are the classes, if all images lie in such folders).
+        folders right below PATH are the classes, if all images lie in such folders). Files in it
+        that are no pictures are named in a warning and left out; hidden ones are none of ours.
+        A photograph is turned as its camera says.
     size : int
         Height and width in pixels.
     n_images : int, optional
@@ -176,7 +182,7 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     ------
     ValueError
         Unknown name, a size or number of images below 1, more images than there are, a folder
-        without images or with a file that only looks like one.
+        without a picture.
     ConnectionError
         A data set that is not on disk and cannot be downloaded; the message names the embedded.
     """
@@ -193,17 +199,17 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     elif name in _TORCHVISION:
         read, labels = _open_torchvision(name, root, download)
     elif name.startswith("folder:"):
-        read, labels = _open_folder(Path(name.removeprefix("folder:")).expanduser())
+        return _open_folder(name, int(size), n_images, seed)
     else:
         raise ValueError(
             f"unknown data set {name!r}; embedded: {', '.join(EMBEDDED_DATASETS)}; "
             f"through torchvision: {', '.join(_TORCHVISION)}; your own images: folder:PATH"
         )
-    labels, count = (None, labels) if isinstance(labels, int) else (labels, len(labels))
+    count = len(labels)
     indices = np.arange(count)
     if n_images is not None:
         indices = _draw(name, labels, count, n_images, seed)
-    return Images(name, int(size), None if labels is None else labels[indices], indices, read)
+    return Images(name, int(size), labels[indices], indices, read)
 
 
 def load_images(name, size=224, n_images=None, seed=0, *, root=None, download=True):
@@ -265,8 +271,7 @@ def published_table(name):
 
 
 # ---------------------------------------------------------------------------------------------
-# One function a source: each gives a reader of the i-th image, and the labels (or, without
-# labels, the number of images).
+# One function a source: each gives a reader of the i-th image, and the labels.
 
 
 @dataclass
@@ -281,7 +286,7 @@ class _Files:
             with Image.open(path) as image:
                 if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
                     raise ValueError(f"{path} has more than 8 bits a channel ({image.mode})")
-                return image.convert("RGB")
+                return ImageOps.exif_transpose(image).convert("RGB")
         except (SyntaxError, OSError) as error:  # PIL raises SyntaxError for some broken files
             raise ValueError(f"{path} is no readable image: {error}") from error
 
@@ -334,26 +339,82 @@ def _open_torchvision(name, root, download):
     return lambda i: data[i][0], np.asarray(labels, dtype=np.int64)
 
 
-def _open_folder(folder):
+def _open_folder(name, size, n_images, seed):
+    folder = Path(name.removeprefix("folder:")).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; accepted: folder:PATH with image files in it")
     known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.is_file()
-        and p.suffix.lower() in known
-        and not any(part.startswith(".") for part in p.relative_to(folder).parts)  # hidden
-    )
-    if not paths:
-        raise ValueError(f"no image files in {folder}; accepted: .jpg, .png and others PIL reads")
+    paths, skipped = [], {}
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if path.is_dir() or any(part.startswith(".") for part in place.parts):
+            continue
+        if path.suffix.lower() in known:
+            paths.append(path)
+        else:
+            skipped[place.as_posix()] = "its name is not that of a picture"
+    try:
+        while True:  # until all that were drawn can be read: of many files these are few
+            if not paths:
+                told, skipped = _told(skipped), {}  # said once
+                raise ValueError(
+                    f"no image files in {folder} that can be read{told and ': '}{told}; accepted: "
+                    ".jpg, .png and others PIL reads"
+                )
+            labels, indices = _classes(folder, paths), np.arange(len(paths))
+            if n_images is not None:
+                indices = _draw(name, labels, len(paths), n_images, seed)
+            broken = {paths[i]: why for i in indices if (why := _trouble_with(paths[i]))}
+            if not broken:
+                break
+            skipped |= {path.relative_to(folder).as_posix(): why for path, why in broken.items()}
+            paths = [path for path in paths if path not in broken]
+    finally:
+        if skipped:
+            warnings.warn(f"{name}: skipped what is no picture: {_told(skipped)}", stacklevel=3)
+    labels = None if labels is None else labels[indices]
+    return Images(name, size, labels, indices, _Files(paths), skipped)
 
-    classes = sorted({p.relative_to(folder).parts[0] for p in paths})
-    if all(len(p.relative_to(folder).parts) > 1 for p in paths):
-        return _Files(paths), np.array(
-            [classes.index(p.relative_to(folder).parts[0]) for p in paths]
-        )
-    return _Files(paths), len(paths)
+
+def _told(skipped):
+    """Names and reasons of up to ten files."""
+    told = [f"{place} ({why})" for place, why in skipped.items()]
+    return ", ".join(told[:10]) + (f", and {len(told) - 10} more" if len(told) > 10 else "")
+
+
+def _classes(folder, paths):
+    """Class numbers of files by the folders right below `folder`; None if some lie in none."""
+    places = [path.relative_to(folder).parts for path in paths]
+    if not all(len(parts) > 1 for parts in places):
+        return None
+    return np.unique([parts[0] for parts in places], return_inverse=True)[1].astype(np.int64)
+
+
+def _trouble_with(path):
+    """Why a file is no picture that can be read, or None."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return error.strerror
+    return _trouble_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=100_000)  # a chapter opens the same folder once a network
+def _trouble_of(path, size, modified):
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                return f"more than 8 bits a channel: {image.mode}"
+            # A JPEG need not be decoded at its full size to see that it is whole.
+            image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
+            image.load()
+            image.getexif()
+    except UnidentifiedImageError:
+        return "no format that can be read"
+    # PIL raises errors of many kinds for files that are broken, or too large.
+    except Exception as error:
+        return str(error) or type(error).__name__
+    return None
 
 
 def check_n_images(name, count, n_images):

