@@ -15,6 +15,7 @@ _NAMES = {
         "invariance",
         "invariance_verdict",
         "profile_distance",
+        "profile_distances",
         "relative_depth",
         "theta_score",
         "topological_complexity",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
+import warnings
 from pathlib import Path
 
 from topo_utils.book import BookError, Project, _finding, compare_runs, format_number
@@ -53,6 +55,7 @@ def main(arguments=None):
     where.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once, here")
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster instead")
 
+    _add_profile(commands)
     book = commands.add_parser("book", help="execute all chapters and build the book")
     for command in (run, sweep, book):
         command.add_argument(
@@ -90,8 +93,13 @@ def main(arguments=None):
             _compare(options)
             return 0
         project = Project()
+        # Code of the user's own, module:callable, is found from where the command is typed.
+        paths = [os.getcwd(), os.environ.get("PYTHONPATH")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         if options.command == "run":
             _run(project, options)
+        elif options.command == "profile":
+            _profile(project, options)
         elif options.command == "sweep":
             return _sweep(project, options)
         elif options.command == "book":
@@ -124,6 +132,104 @@ def _run(project, options):
     print(f"The executed notebook is {out}")
     if options.html:
         print(f"The page is {project.write_page(out, options.html)}")
+
+
+def _add_profile(commands):
+    profile = commands.add_parser(
+        "profile",
+        help="measure a network of your own on images of your own",
+        description="Measure a network on a folder of images: the profile (netCDF), a table (CSV), "
+        "a figure (SVG), and a page that places it among the book's networks and its controls.",
+    )
+    add = profile.add_argument
+    add(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="a network that `topo_utils.model_names()` lists, any other classifier of torchvision "
+        "or timm, or module:callable, a function of yours without arguments that gives one",
+    )
+    add(
+        "--images",
+        required=True,
+        metavar="FOLDER",
+        help="a folder of pictures, or the name of a data set of the book",
+    )
+    add("--random-weights", action="store_true", help="untrained: needs no download")
+    add("--checkpoint", metavar="FILE", help="its weights: .safetensors, or what torch.save wrote")
+    add("--blocks", metavar="REGEX", help="measure the modules whose whole name this matches")
+    add("--size", type=int, metavar="PIXELS", help="height and width to which images are resized")
+    add("--n-images", type=int, metavar="N", help="as many, drawn at random")
+    add("--thresholds", nargs="+", type=float, default=[0.0], metavar="ETA")
+    add("--compare-with", nargs="*", metavar="NAME", help="other networks than the book's three")
+    add("--seed", type=int, default=0, help="of random weights, the draw and the shuffles")
+    add("-o", dest="out", metavar="DIR", help="folder for what is made")
+
+
+def _profile(project, options):
+    from topo_utils import block_shapes, input_size, load_model, model_blocks, open_images
+
+    out = Path(options.out or project.build / "profiles" / re.sub(r"\W+", "_", options.model))
+    out = out.expanduser().resolve()
+    if out.exists() and not out.is_dir():
+        raise BookError(f"-o {out} is a file. Name a folder.")
+    images = options.images
+    if Path(images).expanduser().is_dir():
+        images = f"folder:{Path(images).expanduser().resolve()}"
+    checkpoint = options.checkpoint and str(Path(options.checkpoint).expanduser().resolve())
+    weights = "random" if options.random_weights else "pretrained"
+
+    # What can go wrong is found out here, before anything takes long.
+    print(f"loading {options.model}")
+    try:
+        network = load_model(
+            options.model, weights=weights, seed=options.seed, checkpoint=checkpoint
+        )
+    except ConnectionError as error:
+        raise BookError(f"{error} Here that is --random-weights.") from error
+    size = input_size(network) if options.size is None else options.size
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        pictures = open_images(images, size, options.n_images, options.seed)
+    for warning in caught:
+        print(f"topobook: warning: {warning.message}", file=sys.stderr)
+    named = None if options.blocks is None else model_blocks(network, options.blocks)
+    shapes, left_out = block_shapes(network, size, named)
+    for name, why in left_out.items():
+        print(f"topobook: warning: left out is {name}, which {why}", file=sys.stderr)
+    if len(shapes) < 2:
+        raise BookError(
+            f"{options.model} has {len(shapes)} blocks that can be measured; a curve needs two. "
+            "Name modules with --blocks REGEX, such as "
+            + ", ".join([name for name, _ in network.named_modules() if name][:8])
+        )
+    print(f"{options.model} ({network.weights_name}): {len(shapes)} blocks at {size} pixels")
+    print(f"{len(pictures)} images of {images}")
+
+    parameters = {
+        "model": options.model,
+        "weights": weights,
+        "checkpoint": checkpoint,
+        "blocks": options.blocks,
+        "dataset": images,
+        "n_images": options.n_images,
+        "image_size": size,
+        "thresholds": options.thresholds,
+        "save_to": str(out),
+        "seed": options.seed,
+    }
+    if options.compare_with is not None:
+        parameters["compare_with"] = options.compare_with
+    notebook = out / "your_network.ipynb"
+    project.run("your_network", parameters, notebook)
+    page = project.write_page(notebook, out / "page")
+    for file, what in (
+        (out / "profile.nc", "Betti numbers by image, block, threshold and degree"),
+        (out / "profile.csv", "their means by block, with the controls"),
+        (out / "profile.svg", "the figure"),
+        (page, "the page"),
+    ):
+        print(f"{file}: {what}")
 
 
 def _compare(options):

@@ -253,6 +253,10 @@ class Project:
         values = dict(presets[preset].get(chapter, {}))
         for name, text in texts:
             values[name] = declared[name].parse(text) if name in declared else text
+            if isinstance(values[name], str) and values[name].startswith("folder:"):
+                # From where it was typed: the chapter runs in another folder.
+                path = Path(values[name].removeprefix("folder:")).expanduser()
+                values[name] = f"folder:{path.resolve()}"
         self._check(chapter, values)
         return {name: value for name, value in values.items() if value != declared[name].default}
 
@@ -356,8 +360,9 @@ class Project:
                 cwd=str(self.notebooks),
                 progress_bar=progress,
                 kernel_name="python3",
-                # Its one warning, that it talks unencrypted to this very process, is none.
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                # It warns that it talks unencrypted to this very process, and calls it an error
+                # that it is stopped when it is done: neither is one.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except PapermillExecutionError as error:
             where = f"cell [{error.exec_count}]" if error.exec_count else f"cell {error.cell_index}"

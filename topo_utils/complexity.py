@@ -17,6 +17,7 @@ __all__ = [
     "invariance",
     "invariance_verdict",
     "profile_distance",
+    "profile_distances",
     "relative_depth",
     "theta_score",
     "topological_complexity",
@@ -227,6 +228,34 @@ def profile_distance(omega_a, omega_b):
     return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
+def profile_distances(curves, pairs, *, n_bootstrap=1000, confidence=0.95, seed=0):
+    """Distances between pairs of curves, with bootstrap intervals over images.
+
+    `profile_distance` of two noisy means is too large, and of resampled ones again; both are
+    corrected by the split-half floor, the distance that halves of the same images have from one
+    another, brought to the size of the whole. Curves of the same images share the resamples, so
+    that they are compared image by image.
+
+    Parameters
+    ----------
+    curves, n_bootstrap, confidence, seed
+        As for `invariance`.
+    pairs : sequence of (str, str)
+        Names of curves.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each pair: a, b, distance (the floor subtracted) with low and high, and floor.
+
+    Raises
+    ------
+    ValueError
+        As `decay`; no pairs; a name that is not among the curves.
+    """
+    return _distances(curves, pairs, n_bootstrap, confidence, seed)[0]
+
+
 class Invariance(NamedTuple):
     """What `invariance` finds.
 
@@ -271,11 +300,8 @@ def invariance_verdict(low, high):
 def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.95, seed=0):
     """Is a curve the same under a change, measured by how much it differs where it should?
 
-    The distances of `profile_distance` under the changes are divided by the median distance over
-    the comparison pairs. The interval is a bootstrap over images: curves of the same images share
-    the resamples, so that they are compared image by image. A distance between two noisy means is
-    too large, and a resampled one again; both are corrected by the split-half floor, the distance
-    that halves of the same images have from one another, brought to the size of the whole.
+    The distances of `profile_distances` under the changes are divided by the median distance over
+    the comparison pairs; the interval is a bootstrap over images.
 
     Parameters
     ----------
@@ -305,10 +331,33 @@ def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.9
         As `decay`; no pairs; a name that is not among the curves; comparison curves that do not
         differ from one another.
     """
-    _check_bootstrap(n_bootstrap, confidence)
     if not len(changes) or not len(comparisons):
         raise ValueError("changes and comparisons need at least one pair of names each")
-    used = {name for pair in (*changes, *comparisons) for name in pair}
+    kinds = np.repeat(["change", "comparison"], [len(changes), len(comparisons)])
+    pairs, draws = _distances(curves, [*changes, *comparisons], n_bootstrap, confidence, seed)
+    pairs.insert(2, "kind", kinds)
+    change, comparison = (draws[kinds == kind] for kind in ("change", "comparison"))
+
+    tail = 50 * (1 - confidence)
+    median = pairs.groupby("kind")["distance"].median()
+    typical = np.median(comparison, axis=0)
+    if median["comparison"] == 0 or (typical == 0).mean() > 1 - confidence:
+        raise ValueError("the comparison curves do not differ from one another beyond their noise")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = draws / typical
+        low, high = np.percentile(np.median(change, axis=0) / typical, [tail, 100 - tail])
+        pairs["ratio"] = pairs["distance"] / median["comparison"]
+        pairs["ratio_low"], pairs["ratio_high"] = np.percentile(ratios, [tail, 100 - tail], axis=1)
+    ratio = float(median["change"] / median["comparison"])
+    return Invariance(ratio, float(low), float(high), invariance_verdict(low, high), pairs)
+
+
+def _distances(curves, pairs, n_bootstrap, confidence, seed):
+    """The table of `profile_distances`, and the resampled distances, shape (pairs, B)."""
+    _check_bootstrap(n_bootstrap, confidence)
+    if not len(pairs):
+        raise ValueError("there are no pairs; needed: at least one pair of names")
+    used = {name for pair in pairs for name in pair}
     if used - curves.keys():
         unknown = ", ".join(sorted(used - curves.keys()))
         raise ValueError(f"no curve {unknown}; curves: {', '.join(curves)}")
@@ -342,30 +391,19 @@ def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.9
         whole[name] = _shapes(omega.mean(axis=0))
 
     tail = 50 * (1 - confidence)
-    rows, draws = [], {"change": [], "comparison": []}
-    for kind, pairs in (("change", changes), ("comparison", comparisons)):
-        for a, b in pairs:
-            # The difference of halves has four times the variance of the difference of wholes.
-            split = (halves[a] - halves[b])[0] - (halves[a] - halves[b])[1]
-            floor = np.mean(split**2) / 4
-            squared = np.mean((whole[a] - whole[b]) ** 2) - floor
-            again = np.mean((resampled[a] - resampled[b]) ** 2, axis=1) - 2 * floor
-            again = np.sqrt(np.maximum(again, 0))
-            low, high = np.percentile(again, [tail, 100 - tail])
-            rows.append((a, b, kind, np.sqrt(max(squared, 0)), low, high, np.sqrt(floor)))
-            draws[kind].append(again)
-    pairs = pd.DataFrame(rows, columns=["a", "b", "kind", "distance", "low", "high", "floor"])
-    median = pairs.groupby("kind")["distance"].median()
-    typical = np.median(draws["comparison"], axis=0)
-    if median["comparison"] == 0 or (typical == 0).mean() > 1 - confidence:
-        raise ValueError("the comparison curves do not differ from one another beyond their noise")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.concatenate([draws["change"], draws["comparison"]]) / typical
-        low, high = np.percentile(np.median(draws["change"], axis=0) / typical, [tail, 100 - tail])
-        pairs["ratio"] = pairs["distance"] / median["comparison"]
-        pairs["ratio_low"], pairs["ratio_high"] = np.percentile(ratios, [tail, 100 - tail], axis=1)
-    ratio = float(median["change"] / median["comparison"])
-    return Invariance(ratio, float(low), float(high), invariance_verdict(low, high), pairs)
+    rows, draws = [], []
+    for a, b in pairs:
+        # The difference of halves has four times the variance of the difference of wholes.
+        split = (halves[a] - halves[b])[0] - (halves[a] - halves[b])[1]
+        floor = np.mean(split**2) / 4
+        squared = np.mean((whole[a] - whole[b]) ** 2) - floor
+        again = np.mean((resampled[a] - resampled[b]) ** 2, axis=1) - 2 * floor
+        again = np.sqrt(np.maximum(again, 0))
+        low, high = np.percentile(again, [tail, 100 - tail])
+        rows.append((a, b, np.sqrt(max(squared, 0)), low, high, np.sqrt(floor)))
+        draws.append(again)
+    table = pd.DataFrame(rows, columns=["a", "b", "distance", "low", "high", "floor"])
+    return table, np.array(draws)
 
 
 def theta_score(omega, *, penalty=1e-3, positions=None):

@@ -106,6 +106,14 @@ class Images(torch.utils.data.Dataset):
         with self.read(int(self.indices[i])) as image:
             return image.convert("RGB")
 
+    @property
+    def files(self):
+        """Places of the images in their folder, in order; None where they are not of a folder."""
+        if not isinstance(self.read, _Files) or self.read.folder is None:
+            return None
+        paths = (self.read.paths[i] for i in self.indices)
+        return [path.relative_to(self.read.folder).as_posix() for path in paths]
+
     def content(self, i):
         """Bytes that image `i` follows from: those of its file, where it has one, or its pixels."""
         if isinstance(self.read, _Files):
@@ -279,6 +287,7 @@ class _Files:
     """Reads image files."""
 
     paths: list[Path]
+    folder: Path | None = None  # of the user's own
 
     def __call__(self, i):
         path = self.paths[i]
@@ -373,7 +382,7 @@ def _open_folder(name, size, n_images, seed):
         if skipped:
             warnings.warn(f"{name}: skipped what is no picture: {_told(skipped)}", stacklevel=3)
     labels = None if labels is None else labels[indices]
-    return Images(name, size, labels, indices, _Files(paths), skipped)
+    return Images(name, size, labels, indices, _Files(paths, folder), skipped)
 
 
 def _told(skipped):
