@@ -74,10 +74,10 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 
 from topo_utils import (
+    block_shapes,
     calibrate_batch_norm,
     decay,
     embedding_profile,
@@ -157,14 +157,8 @@ axes[1].get_legend().remove()
 # %% tags=["hide-input"]
 def voxels():
     """Number of voxels by block, as if it were the complexity of every image."""
-    sizes, network = {}, load_model(model)
-    for name in blocks:
-        network.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: sizes.update({name: output[0].numel()})
-        )
-    with torch.inference_mode():
-        network(pictures[:1])
-    return omega["pretrained", None] * 0 + np.array([sizes[name] for name in blocks])
+    shapes, _ = block_shapes(load_model(model), image_size, blocks)
+    return omega["pretrained", None] * 0 + np.array([np.prod(shapes[name]) for name in blocks])
 
 
 def with_interval(found):

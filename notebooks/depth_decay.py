@@ -62,15 +62,14 @@ seed: int = 0
 
 # %%
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 
 from topo_utils import (
+    block_shapes,
     decay,
     depth_decay_verdict,
     embedding_profile,
     load_model,
-    model_blocks,
     published_table,
     relative_depth,
     topological_complexity,
@@ -113,25 +112,15 @@ plot_curves(ax, curves | random_curves, dashed=random_curves)
 
 # %% tags=["hide-cell"]
 # In the book, the points of this figure tell their block, its shape and its Betti numbers.
-def block_shapes(model):
-    """The shape of each block's output, images left out."""
-    network, shapes = load_model(model, weights="random"), {}
-    for name in model_blocks(model):
-        network.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: shapes.update({name: tuple(output.shape[1:])})
-        )
-    with torch.inference_mode():
-        network(torch.zeros(1, 3, image_size, image_size))
-    return [shapes[str(name)] for name in profiles[model]["block"].values]
-
-
-shapes = {model: block_shapes(model) for model in models}
+shapes = {
+    model: block_shapes(load_model(model, weights="random"), image_size)[0] for model in models
+}
 move_curves(
     "fig-depth-decay",
     {f"{model} (pretrained)": profiles[model] for model in models}
     | {f"{model} (untrained)": untrained_profiles[model] for model in models},
     {
-        f"{model} ({kind})": shapes[model]
+        f"{model} ({kind})": [shapes[model][name] for name in profiles[model]["block"].values]
         for model in models
         for kind in ("pretrained", "untrained")
     },

@@ -66,10 +66,10 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 
 from topo_utils import (
+    block_shapes,
     embedding_profile,
     invariance,
     load_model,
@@ -124,13 +124,8 @@ found = invariance(curves, changes, comparison)
 # %%
 def stage_ends(model):
     """Positions of the last block of every run of blocks whose outputs have one size."""
-    network, sizes = load_model(model, weights="random"), []
-    for name in model_blocks(network):
-        network.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output: sizes.append(output.shape)
-        )
-    with torch.inference_mode():
-        network(torch.zeros(1, 3, image_size, image_size))
+    shapes, _ = block_shapes(load_model(model, weights="random"), image_size, model_blocks(model))
+    sizes = list(shapes.values())
     return [i for i, size in enumerate(sizes) if i + 1 == len(sizes) or sizes[i + 1] != size]
 
 

@@ -94,8 +94,8 @@ def main(arguments=None):
             return 0
         project = Project()
         # Code of the user's own, module:callable, is found from where the command is typed.
-        paths = [os.getcwd(), os.environ.get("PYTHONPATH")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        paths = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
         if options.command == "run":
             _run(project, options)
         elif options.command == "profile":
@@ -168,6 +168,8 @@ def _add_profile(commands):
 
 def _profile(project, options):
     from topo_utils import block_shapes, input_size, load_model, model_blocks, open_images
+    from topo_utils.cubical import as_thresholds
+    from topo_utils.models import check_name
 
     out = Path(options.out or project.build / "profiles" / re.sub(r"\W+", "_", options.model))
     out = out.expanduser().resolve()
@@ -180,6 +182,9 @@ def _profile(project, options):
     weights = "random" if options.random_weights else "pretrained"
 
     # What can go wrong is found out here, before anything takes long.
+    as_thresholds(options.thresholds)
+    for name in options.compare_with or ():
+        check_name(name)
     print(f"loading {options.model}")
     try:
         network = load_model(

@@ -7,6 +7,7 @@ random weights, which needs no download.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import pickle
@@ -30,6 +31,7 @@ __all__ = [
     "TORCHVISION_MODELS",
     "batch_norms",
     "calibrate_batch_norm",
+    "check_name",
     "input_size",
     "is_own",
     "load_model",
@@ -110,26 +112,33 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
 
 def _loader(name):
     """The function that makes the network of this name."""
+    known = {}
     if isinstance(name, str):
-        if name in EMBEDDED_MODELS:
-            return _load_lite
-        if name in CANDIDATES:
-            return load_candidate
-        if name in tv.list_models(module=tv):
-            return _load_torchvision
+        if is_own(name):
+            return _load_own
         if find_spec("timm"):
             import timm
 
-            if name.removeprefix("timm:") in timm.list_models():
-                return _load_timm
-        if is_own(name):
-            return _load_own
+            known |= dict.fromkeys(timm.list_models(), _load_timm)
+        plain = name.removeprefix("timm:")
+        if plain == name:  # of a name that several have, the book's comes first
+            known |= dict.fromkeys(tv.list_models(module=tv), _load_torchvision)
+            known |= dict.fromkeys(CANDIDATES, load_candidate)
+            known |= dict.fromkeys(EMBEDDED_MODELS, _load_lite)
+        if plain in known:
+            return known[plain]
+    near = difflib.get_close_matches(str(name), known, n=3)
     raise ValueError(
         f"unknown network {name!r}; embedded: {', '.join((*EMBEDDED_MODELS, *CANDIDATES))}; "
         f"of torchvision: {', '.join(TORCHVISION_MODELS)}, and its other classifiers; any name of "
         f"timm{'' if find_spec('timm') else ' (which is not installed: pip install timm)'}; "
-        "your own: module:callable"
+        f"your own: module:callable{'. Near this name: ' * bool(near)}{', '.join(near)}"
     )
+
+
+def check_name(name):
+    """Raise a ValueError unless `load_model` knows the name; nothing is loaded."""
+    _loader(name)
 
 
 def is_own(name):
@@ -340,10 +349,10 @@ def _load_own(name, pretrained):
     try:
         make = getattr(importlib.import_module(module), attribute)
         model = make()
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # whatever code of the user's own may raise
         raise ValueError(
-            f"network {name!r}: {error}; needed: module:callable, where the callable takes no "
-            f"arguments and gives the network"
+            f"network {name!r}: {type(error).__name__}: {error}; needed: module:callable, where "
+            "the callable takes no arguments and gives the network"
         ) from error
     finally:
         sys.path.pop(0)
