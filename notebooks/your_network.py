@@ -64,7 +64,7 @@ compare_with: list[str] = [
     "efficientnet_lite1",
     "efficientnet_lite2",
 ]
-# A folder for the profile (netCDF), the table (CSV) and the figure (SVG);
+# A folder for the profile (netCDF), the table (CSV) and the figures (SVG);
 # None writes no files.
 save_to: str | None = None
 # Of random weights, the draw of images, the shuffles and the bootstrap.
@@ -105,7 +105,7 @@ from topo_utils import (
 )
 from topo_utils.book import glue
 from topo_utils.models import is_own
-from topo_utils.plotting import plot_curves, use_style
+from topo_utils.plotting import move_curves, plot_curves, use_style
 
 use_style()
 
@@ -119,14 +119,14 @@ if len(shapes) < 2:
     raise ValueError(f"a curve needs two blocks; left out are {left_out}")
 
 
-def measure(network, blocks=None, **options):
+def measure(network, blocks, image_size=size, **options):
     """Betti numbers by image, block, threshold and degree."""
     return embedding_profile(
         network,
         dataset,
         thresholds=thresholds,
         blocks=blocks,
-        image_size=size,
+        image_size=image_size,
         n_images=n_images,
         seed=seed,
         progress=False,
@@ -151,11 +151,21 @@ if checkpoint or (weights == "pretrained" and not is_own(model)):
     controls["untrained"] = measure(twin, list(shapes))
 
 # %%
-others = {
-    name: measure(name)
-    for name in compare_with
-    if name != model or checkpoint or weights == "random"
-}
+# The others, at the same size, or where that is too small for one of them, at its own.
+others, sizes = {}, {}
+for name in compare_with:
+    if name == model and weights == "pretrained" and not checkpoint:
+        continue
+    other, label, other_size = load_model(name), name, size
+    try:
+        found, _ = block_shapes(other, size)
+    except ValueError:
+        other_size = input_size(other)
+        found, _ = block_shapes(other, other_size)
+        label += f" ({other_size} pixels)"
+    label += " (pretrained)" if name == model else ""
+    others[label] = measure(name, list(found), image_size=other_size)
+    sizes[label] = list(found.values())
 
 # %% [markdown]
 # ## What was measured
@@ -216,32 +226,39 @@ def listed(names):
 reasons = {}
 for name, why in left_out.items():
     reasons.setdefault(why.partition(";")[0], []).append(f"`{name}`")
-notes = [f"Left out, since each {why}: {listed(names)}." for why, names in reasons.items()]
+notes = [f"Left out, since it {why}: {listed(names)}." for why, names in reasons.items()]
 if pictures.skipped:
     notes.append(
         f"Skipped, since they are no pictures: {listed(f'`{name}`' for name in pictures.skipped)}."
     )
 Markdown(" ".join(notes) or "Nothing was left out.")
 
-# %% mystnb={"figure": {"caption": "The network among the book's networks on the same images (above), and beside its own controls (below). Bands: one standard error over images.", "name": "fig-your-network"}, "image": {"alt": "Two line charts of mean complexity on a logarithmic axis against relative depth: the measured network with other pretrained networks, and with itself untrained and with its values shuffled."}} tags=["hide-input"]
-curves = {
-    name: topological_complexity(found).sel(threshold=thresholds[0])
-    for name, found in ({model: profile} | controls).items()
-}
-other_curves = {
-    f"{name} (pretrained)" if name == model else name: topological_complexity(found).sel(
-        threshold=thresholds[0]
-    )
-    for name, found in others.items()
-}
-figure, axes = plt.subplots(2, 1, figsize=(7.2, 7.8), sharex=True)
-plot_curves(axes[0], {model: curves[model]} | other_curves, dashed=other_curves)
-plot_curves(axes[1], curves, dashed=controls)
-axes[0].set(xlabel="", title="among other networks")
-_ = axes[1].set(title="beside its own controls")
+
+# %% mystnb={"figure": {"caption": "The network among other pretrained networks on the same images. Bands: one standard error over images.", "name": "fig-your-network"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth: the measured network, and other pretrained networks on the same images."}} tags=["hide-input"]
+def at(eta, found):
+    """Betti numbers by image, block and degree."""
+    return {name: profile.sel(threshold=eta) for name, profile in found.items()}
+
+
+mine = at(thresholds[0], {model: profile} | controls)
+others = at(thresholds[0], others)
+curves = {name: topological_complexity(betti) for name, betti in mine.items()}
+other_curves = {name: topological_complexity(betti) for name, betti in others.items()}
+figure, ax = plt.subplots()
+plot_curves(ax, {model: curves[model]} | other_curves, dashed=other_curves)
+
+# %% tags=["hide-cell"]
+# In the book, the points of both figures tell their block, its shape and its Betti numbers.
+sizes |= {name: list(shapes.values()) for name in mine}
+move_curves("fig-your-network", {model: mine[model]} | others, sizes, dashed=others)
+move_curves("fig-your-controls", mine, sizes, dashed=controls)
 
 # %% [markdown]
 # ## Does complexity fall, and by how much more than in the controls?
+
+# %% mystnb={"figure": {"caption": "The same network beside its own controls. Bands: one standard error over images.", "name": "fig-your-controls"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth: the measured network, the same with all values shuffled and with values shuffled within channels, and untrained where it was trained."}} tags=["hide-input"]
+controls_figure, ax = plt.subplots()
+plot_curves(ax, curves, dashed=controls)
 
 
 # %% tags=["hide-input"]
@@ -260,17 +277,17 @@ def fitted(omega, relative_to=None):
 
 decays = {}
 for eta in thresholds:
-    at = {
-        name: topological_complexity(found).sel(threshold=eta)
-        for name, found in ({model: profile} | controls).items()
+    here = {
+        name: topological_complexity(betti)
+        for name, betti in at(eta, {model: profile} | controls).items()
     }
-    found, text = fitted(at[model])
+    found, text = fitted(here[model])
     decays[f"η = {eta:g}"] = {
         "decay": text,
         "first Ω": f"{found.first:,.0f}",
         "last Ω": f"{found.last:,.0f}",
         "depth of minimum": f"{found.minimum_depth:.2f}",
-    } | {f"relative to: {name}": fitted(at[model], at[name])[1] for name in controls}
+    } | {f"relative to: {name}": fitted(here[model], here[name])[1] for name in controls}
 pd.DataFrame(decays)
 
 # %% [markdown]
@@ -392,6 +409,7 @@ if save_to:
     named_profile.to_netcdf(folder / "profile.nc", engine="scipy")
     table.to_csv(folder / "profile.csv", index=False, float_format="%.6g")
     figure.savefig(folder / "profile.svg")
+    controls_figure.savefig(folder / "controls.svg")
 
 # %% [markdown]
 # ## What this page cannot do

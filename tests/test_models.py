@@ -287,7 +287,9 @@ def test_a_network_of_ones_own_with_and_without_a_checkpoint(own_module):
     torch.save(state, own_module / "a.pt")
     torch.save({"state_dict": state, "epoch": 3}, own_module / "b.pt")
     save_file(state, own_module / "c.safetensors")
-    for file in ("a.pt", "b.pt", "c.safetensors"):
+    # As training on several devices leaves it.
+    torch.save({f"module.{key}": value for key, value in state.items()}, own_module / "d.pt")
+    for file in ("a.pt", "b.pt", "c.safetensors", "d.pt"):
         loaded = load_model("my_networks:small", checkpoint=own_module / file)
         assert loaded.weights_name == f"checkpoint {file}"
         assert all(torch.equal(v, state[k]) for k, v in loaded.state_dict().items())
@@ -323,6 +325,14 @@ def test_a_checkpoint_that_is_none_is_named_and_runs_no_code(own_module, capsys)
         with pytest.raises(ValueError, match=f"checkpoint .*{file} cannot be read"):
             load_model("my_networks:small", checkpoint=file)
     assert "code ran" not in capsys.readouterr().out
-    torch.save({"other": torch.ones(3)}, own_module / "other.pt")
-    with pytest.raises(ValueError, match=r"checkpoint .*other.pt is of another network"):
+    torch.save([torch.ones(3)], own_module / "list.pt")
+    with pytest.raises(ValueError, match=r"list.pt holds no weights by name; accepted: a state"):
+        load_model("my_networks:small", checkpoint="list.pt")
+    torch.save({"other": torch.ones(3), "0.bias": torch.ones(7)}, own_module / "other.pt")
+    message = (
+        r"checkpoint .*other.pt is of another network: of its 2 entries and the network's 2, "
+        r"1 are missing in it \(0.weight\); 1 are not the network's \(other\); "
+        r"1 have another shape \(0.bias\)"
+    )
+    with pytest.raises(ValueError, match=message):
         load_model("my_networks:small", checkpoint="other.pt")

@@ -185,7 +185,7 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
         (["--model", "resnet18", "--random-weights", "--n-images", "9"], "9 images asked for"),
         (["--model", "resnet18", "--random-weights", "--size", "0"], "image size is 0"),
         (["--model", "vit_b_16", "--random-weights", "--size", "64"], "Expected 224 but got 64"),
-        (["--model", "fashion_plain_5", "--images", "nowhere"], "unknown data set 'nowhere'"),
+        (["--model", "fashion_plain_5", "--images", "nowhere"], "there is no folder nowhere"),
         (["--model", "fashion_plain_5", "--thresholds", "nan"], "threshold"),
         (["--model", "fashion_plain_5", "--compare-with", "resnet19"], "unknown network"),
         (["--model", "fashion_plain_5", "--checkpoint", "own_code.py"], "own_code.py cannot be"),

@@ -167,7 +167,14 @@ def _add_profile(commands):
 
 
 def _profile(project, options):
-    from topo_utils import block_shapes, input_size, load_model, model_blocks, open_images
+    from topo_utils import (
+        block_shapes,
+        dataset_names,
+        input_size,
+        load_model,
+        model_blocks,
+        open_images,
+    )
     from topo_utils.cubical import as_thresholds
     from topo_utils.models import check_name
 
@@ -178,6 +185,11 @@ def _profile(project, options):
     images = options.images
     if Path(images).expanduser().is_dir():
         images = f"folder:{Path(images).expanduser().resolve()}"
+    elif images not in dataset_names() and not images.startswith("folder:"):
+        raise BookError(
+            f"there is no folder {images}, and no data set of this name. Name a folder of "
+            f"pictures, or one of {', '.join(dataset_names())}."
+        )
     checkpoint = options.checkpoint and str(Path(options.checkpoint).expanduser().resolve())
     weights = "random" if options.random_weights else "pretrained"
 
@@ -200,8 +212,9 @@ def _profile(project, options):
         print(f"topobook: warning: {warning.message}", file=sys.stderr)
     named = None if options.blocks is None else model_blocks(network, options.blocks)
     shapes, left_out = block_shapes(network, size, named)
-    for name, why in left_out.items():
-        print(f"topobook: warning: left out is {name}, which {why}", file=sys.stderr)
+    for why in dict.fromkeys(left_out.values()):
+        names = ", ".join(name for name in left_out if left_out[name] == why)
+        print(f"topobook: warning: left out, since it {why}: {names}", file=sys.stderr)
     if len(shapes) < 2:
         raise BookError(
             f"{options.model} has {len(shapes)} blocks that can be measured; a curve needs two. "
@@ -209,7 +222,8 @@ def _profile(project, options):
             + ", ".join([name for name, _ in network.named_modules() if name][:8])
         )
     print(f"{options.model} ({network.weights_name}): {len(shapes)} blocks at {size} pixels")
-    print(f"{len(pictures)} images of {images}")
+    counted = f"{len(pictures)} image{'s' if len(pictures) > 1 else ''}"
+    print(f"{counted} of {images.removeprefix('folder:')}")
 
     parameters = {
         "model": options.model,
@@ -231,7 +245,7 @@ def _profile(project, options):
     for file, what in (
         (out / "profile.nc", "Betti numbers by image, block, threshold and degree"),
         (out / "profile.csv", "their means by block, with the controls"),
-        (out / "profile.svg", "the figure"),
+        (out / "profile.svg", "the figure; controls.svg beside it"),
         (page, "the page"),
     ):
         print(f"{file}: {what}")

@@ -372,16 +372,39 @@ def _load_checkpoint(model, file):
             state = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
-        if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-            state = state["state_dict"]  # as many training scripts save it
-        model.load_state_dict(state)
-    except (OSError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+    except (OSError, SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(
             f"checkpoint {file} cannot be read ({error}); accepted: .safetensors, or a state dict "
             "that torch.save wrote"
         ) from error
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"checkpoint {file} is of another network: {error}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]  # as many training scripts save it
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ValueError(
+            f"checkpoint {file} holds no weights by name; accepted: a state dict, or a dict with "
+            "one under state_dict"
+        )
+    # What was trained on several devices has a word before every name.
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    own = model.state_dict()
+    wrong = {
+        "are missing in it": [name for name in own if name not in state],
+        "are not the network's": [name for name in state if name not in own],
+        "have another shape": [
+            name for name in own if name in state and own[name].shape != state[name].shape
+        ],
+    }
+    if any(wrong.values()):
+        told = (
+            f"{len(names)} {how} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+            for how, names in wrong.items()
+            if names
+        )
+        raise ValueError(
+            f"checkpoint {file} is of another network: of its {len(state)} entries and the "
+            f"network's {len(own)}, {'; '.join(told)}"
+        )
+    model.load_state_dict(state)
     model.weights_name = f"checkpoint {file.name}"
 
 
