@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
+import shutil
 import sys
+import traceback
 from pathlib import Path
 
-from topo_utils.book import BookError, Project, _finding, compare_runs, format_number
+from topo_utils.book import (
+    BookError,
+    Project,
+    _finding,
+    check_page_folder,
+    compare_runs,
+    format_number,
+    how_to_install,
+)
 
 
 def main(arguments=None):
@@ -78,6 +90,14 @@ def main(arguments=None):
     prune.add_argument("size", metavar="SIZE", help="how much may stay, such as 500MB")
     actions.add_parser("clear", help="remove everything")
 
+    for command in (*commands.choices.values(), *actions.choices.values()):
+        # Without a default, which would go over what stands before the subcommand.
+        command.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
     options = parser.parse_args(arguments)
     try:
         if options.command == "cache":
@@ -98,24 +118,85 @@ def main(arguments=None):
             project.build_book(options.preset)
         else:
             _list(project)
-    except BookError as error:
-        if options.debug:
-            raise
-        print(f"topobook: {error}", file=sys.stderr)
+    except BrokenPipeError:  # of `topobook list | head`: nobody reads on, which is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("topobook: stopped", file=sys.stderr)
-        return 130
+    except (Exception, KeyboardInterrupt) as error:
+        if options.debug:
+            traceback.print_exc()
+        if isinstance(error, KeyboardInterrupt):
+            again = _STOPPED.get(options.command, "The same command begins again")
+            print(f"topobook: stopped\n{again}", file=sys.stderr)
+            return 130
+        print(f"topobook: {_explained(error)}", file=sys.stderr)
+        return 1
     return 0
+
+
+#: What Ctrl-C leaves, by subcommand.
+_STOPPED = {
+    "book": "The last good book is still in place, and the chapters that were finished are kept: "
+    "the same command goes on from there",
+    "sweep": "The runs that were finished are kept: the same command goes on from there",
+    "run": "A notebook is written when it is complete: one that was there before is as it was",
+    "pretrain": "The weights that were finished are kept, without their table: the same command "
+    "makes all of them again",
+}
+
+_NO_PLACE = "Free some space, for one with topobook cache prune 500MB, or write elsewhere (-o)"
+_NO_RIGHT = "Ask for the right to it (chmod, chown), or name another place, to write to with -o"
+_NO_FOLDER = "A file is where a folder is needed: take it away, or name another place"
+_TODO = {
+    errno.ENOSPC: _NO_PLACE,
+    errno.EDQUOT: _NO_PLACE,
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.EEXIST: _NO_FOLDER,
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EISDIR: "A folder is where a file is needed: take it away, or name another place",
+    errno.ENOENT: "See whether it is there (ls), and spelled as it should be",
+}
+
+
+def _explained(error):
+    """Any error as one that says what to do."""
+    debug = "--debug shows where it comes from, as a traceback"
+    if isinstance(error, shutil.Error):  # of every file of a folder, as (from, to, why)
+        error = OSError(error.args[0][0][2])
+    match error:
+        case BookError():
+            return error
+        case ModuleNotFoundError(name=str(module)):
+            install = how_to_install(module)
+            return BookError(f"{module} is not installed", install or f"Install it: {debug}")
+        case ConnectionError() | TimeoutError():
+            return BookError(str(error), "See whether the network is up and the address is right")
+        case OSError():
+            place = f"{error.filename}: " if error.filename else ""
+            todo = _TODO.get(error.errno, debug)
+            return BookError(f"{place}{error.strerror or error}", todo)
+        case ValueError() | TypeError():
+            # Those of the package name what is accepted.
+            if said := re.fullmatch(r"(.*?)[;:] ((accepted|needed): .*)", str(error), re.DOTALL):
+                return BookError(said[1], said[2][0].upper() + said[2][1:])
+    return BookError(f"{type(error).__name__}: {error}", debug)
 
 
 def _run(project, options):
     parameters = project.resolve(options.chapter, options.preset, options.parameters)
     out = Path(options.out or project.build / "runs")
     if out.suffix != ".ipynb":
-        if out.suffix and not out.is_dir():
-            raise BookError(f"-o {out}: accepted: a notebook (.ipynb) or a folder")
+        if out.is_file() or (out.suffix and not out.is_dir()):
+            raise BookError(
+                f"-o {out} is no notebook and no folder",
+                "Accepted: a notebook (NAME.ipynb) or a folder, which need not be there yet",
+            )
         out = out / f"{options.chapter}.ipynb"
+    if out.is_dir():
+        raise BookError(f"{out} is a folder", "Name a file that ends in .ipynb with -o")
+    if options.html:
+        check_page_folder(options.html)  # before the run, which may take long
     finding = _finding(project.run(options.chapter, parameters, out))
     if finding:
         print(f"{finding['verdict']}: {finding['reason']}")
@@ -156,10 +237,9 @@ def _sweep(project, options):
 def _pretrain(options):
     from topo_utils.candidates import pretrain
 
-    try:
-        pretrain(options.folder, options.out, epochs=options.epochs, seed=options.seed)
-    except ValueError as error:
-        raise BookError(str(error)) from error
+    if options.epochs < 1:
+        raise BookError(f"--epochs {options.epochs} trains nothing", "Accepted: a number from 1")
+    pretrain(options.folder, options.out, epochs=options.epochs, seed=options.seed)
     print(f"The weights are in {options.out}; those of the package are in topo_utils/weights")
 
 
@@ -190,7 +270,9 @@ def _bytes(text):
     """A size as typed, such as 500MB, in bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?B)", text)
     if not match:
-        raise BookError(f"no size: {text!r}; accepted: a number with {', '.join(_UNITS)}: 500MB")
+        raise BookError(
+            f"no size: {text!r}", f"Accepted: a number with {', '.join(_UNITS)}, such as 500MB"
+        )
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -202,9 +284,10 @@ def _size(count):
 
 def _list(project):
     for chapter in project.chapters():
+        declared = project.parameters(chapter)
         title = project.read(chapter).cells[0].source.partition("\n")[0].lstrip("# ")
         print(f"{chapter}: {title}")
-        for parameter in project.parameters(chapter).values():
+        for parameter in declared.values():
             print(f"  {parameter.name}: {parameter.annotation} = {parameter.default!r}")
             print(f"      {parameter.meaning}")
     print(f"presets: {', '.join(project.presets())}")
