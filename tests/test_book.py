@@ -186,7 +186,10 @@ def test_a_chapter_runs_from_the_command_line(project, monkeypatch, capsys, tmp_
 
     # One that fails keeps its notebook where it was wanted.
     assert main(["run", "small", "-p", "number", "999", "-o", str(tmp_path / "bad.ipynb")]) == 1
-    assert f"too large\nThe executed notebook is kept in {tmp_path}/bad.ipynb: look" in capsys.readouterr().err
+    assert (
+        f"too large\nThe executed notebook is kept in {tmp_path}/bad.ipynb: look"
+        in capsys.readouterr().err
+    )
     assert "AssertionError" in (tmp_path / "bad.ipynb").read_text()
 
 
@@ -386,12 +389,16 @@ def test_presets_are_checked_against_the_chapters(project):
 
 def test_a_chapter_needs_one_parameters_cell(project):
     (project.notebooks / "small.py").write_text(CHAPTER.replace(' tags=["parameters"]', ""))
-    with pytest.raises(BookError, match=r"has 0 cells tagged parameters\nNeeded in notebooks/small"):
+    with pytest.raises(
+        BookError, match=r"has 0 cells tagged parameters\nNeeded in notebooks/small"
+    ):
         project.parameters("small")
 
 
 def test_without_a_book_there_is_nothing_to_run(tmp_path):
-    with pytest.raises(BookError, match=r"no book in .*: notebooks/ and _toc.yml are not there\nGo"):
+    with pytest.raises(
+        BookError, match=r"no book in .*: notebooks/ and _toc.yml are not there\nGo"
+    ):
         Project(tmp_path)
 
 

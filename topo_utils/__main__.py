@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import re
 import shutil
@@ -125,6 +126,8 @@ def main(arguments=None):
         if options.debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
+            # At exit it would tell of each task that waited for a kernel.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             again = _STOPPED.get(options.command, "The same command begins again")
             print(f"topobook: stopped\n{again}", file=sys.stderr)
             return 130

@@ -425,7 +425,7 @@ class Project:
         notebook = self.read(chapter)
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f"{out.stem}.part.ipynb")  # papermill writes after every cell
+        part = _unfinished(out)  # papermill writes after every cell
         start = time.perf_counter()
         try:
             executed = papermill.execute_notebook(
@@ -435,8 +435,9 @@ class Project:
                 cwd=str(self.notebooks),
                 progress_bar=progress,
                 kernel_name="python3",
-                # Its one warning, that it talks unencrypted to this very process, is none.
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                # Its one warning, that it talks unencrypted to this very process, is none; and that
+                # it is stopped in the middle of a cell is no error.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except PapermillExecutionError as error:
             where = f"cell [{error.exec_count}]" if error.exec_count else f"cell {error.cell_index}"
@@ -837,6 +838,11 @@ def _read_run(path):
             f"{path} is no finished run of a chapter", "Give a notebook that topobook run wrote"
         )
     return notebook
+
+
+def _unfinished(out):
+    """Where a run is written until it is complete."""
+    return out.with_name(f"{out.stem}.part.ipynb")
 
 
 def _last_cell(path):

@@ -13,7 +13,7 @@ import joblib
 import nbformat
 import pandas as pd
 
-from topo_utils.book import BookError, Project, _finding
+from topo_utils.book import BookError, Project, _finding, _unfinished
 
 __all__ = ["sweep"]
 
@@ -78,6 +78,8 @@ def sweep(
         runs.append((parameters, out / f"{chapter}-{name}.ipynb"))
 
     with ExitStack() as stack:
+        # What workers that are stopped with Ctrl-C had begun.
+        stack.callback(lambda: [_unfinished(file).unlink(missing_ok=True) for _, file in runs])
         cores = 1  # of a cluster, whose workers have as many threads as they may use
         if scheduler:
             stack.enter_context(_cluster(scheduler))
