@@ -296,6 +296,25 @@ def test_a_failed_chapter_says_where_and_why(project, capsys, code, wrong, todo)
     assert list(kept.parent.iterdir()) == [kept]
 
 
+def start(project, arguments):
+    """The command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "topo_utils", *arguments],
+        cwd=project.root,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_reader_who_stops_reading_is_no_error(project):
+    run = start(project, ["list"])
+    run.stdout.close()
+    assert run.stderr.read() == ""
+    assert run.wait() == 1
+
+
 # ---------------------------------------------------------------------------------------------
 # Interrupted.
 
@@ -344,6 +363,30 @@ def test_a_book_whose_builder_was_killed_is_mended(project):
     assert (html / "results.json").read_text() == results.read_text() == "of these pages"
 
 
+def test_pages_of_a_rendering_that_was_stopped_are_made_anew(tmp_path, monkeypatch):
+    page, there = tmp_path / "_build" / "html" / "small.html", []
+
+    def half_rendered(*_, **__):
+        page.parent.mkdir(parents=True)
+        page.write_text("half")
+        raise KeyboardInterrupt
+
+    def rendered(command, **_):
+        there.append(page.exists())
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("whole")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", half_rendered)
+    with pytest.raises(KeyboardInterrupt):
+        book._render(tmp_path / "source", tmp_path, ["small"])
+    monkeypatch.setattr(subprocess, "run", rendered)
+    for _ in range(2):
+        html = book._render(tmp_path / "source", tmp_path, ["small"])
+        assert (html / "small.html").read_text() == "whole"
+    assert there == [False, True]
+
+
 WAITS = """
 from pathlib import Path
 if words == "wait":
@@ -368,18 +411,7 @@ def built(tmp_path_factory):
 
 def stopped(project, arguments, begun):
     """Start the command line, press Ctrl-C once it has `begun`, and give what it says."""
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "PYTHONUNBUFFERED": "1",
-    }
-    run = subprocess.Popen(
-        [sys.executable, "-m", "topo_utils", *arguments],
-        cwd=project.root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    run = start(project, arguments)
     deadline = time.monotonic() + 60
     while not begun(run):
         assert run.poll() is None, run.communicate()

@@ -119,6 +119,7 @@ def main(arguments=None):
             project.build_book(options.preset)
         else:
             _list(project)
+        sys.stdout.flush()  # not at exit, where it is too late for what follows
     except BrokenPipeError:  # of `topobook list | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
