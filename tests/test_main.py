@@ -301,7 +301,7 @@ def start(project, arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "topo_utils", *arguments],
         cwd=project.root,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
