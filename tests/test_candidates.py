@@ -120,7 +120,7 @@ def test_the_command_says_what_is_missing(tmp_path, capsys):
     assert main(["pretrain", str(tmp_path), "-o", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert said.startswith("topobook: ")
-    assert "needed: the four .gz files of Fashion-MNIST" in said
+    assert "\nNeeded: the four .gz files of Fashion-MNIST" in said
     assert not (tmp_path / "out").exists()
 
 

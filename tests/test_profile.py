@@ -175,8 +175,8 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "resnet19"], "unknown network 'resnet19'; embedded: efficientnet_lite0"),
-        (["--model", "own_code:nothing"], "needed: module:callable"),
+        (["--model", "resnet19"], "unknown network 'resnet19'"),
+        (["--model", "own_code:nothing"], "has no attribute 'nothing'"),
         (["--model", "own_code:mistaken"], "a mistake of one's own"),
         (["--model", "own_code:grey"], "does not take an image of 3 x 224 x 224"),
         (["--model", "resnet18", "--random-weights", "--blocks", "x.*"], "no module's whole name"),
@@ -201,7 +201,10 @@ def test_what_cannot_be_profiled_is_said_before_anything_is_measured(
         arguments = [*arguments, "-o", "out"]
     assert main(["profile", *arguments]) == 1
     errors = capsys.readouterr().err
-    assert message in errors
+    wrong, todo = errors.splitlines()[-2:]
+    assert wrong.startswith("topobook: ")
+    assert message in wrong
+    assert len(todo) > 20
     assert "Traceback" not in errors
     assert not (place / "out").exists()
 

@@ -321,7 +321,7 @@ def test_list_and_prune(cache, capsys):
     with pytest.raises(ValueError, match="max_bytes is -1; accepted"):
         prune_cache(-1)
     assert main(["cache", "prune", "much"]) == 1
-    assert "no size: 'much'; accepted: a number with B, kB, MB" in capsys.readouterr().err
+    assert "no size: 'much'\nAccepted: a number with B, kB, MB" in capsys.readouterr().err
 
 
 SCRIPT = """

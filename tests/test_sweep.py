@@ -84,10 +84,11 @@ def test_on_a_cluster(project, tmp_path):
 @pytest.mark.parametrize(
     ("grid", "options", "message"),
     [
-        ({"nonesuch": ["1"]}, {}, "chapter small has no parameter 'nonesuch'; it has: number"),
-        ({"number": ["many"]}, {}, "parameter number is 'many'; accepted: float"),
-        ({"number": ["1.0"]}, {"preset": "none"}, "no preset 'none'; presets: default, large"),
-        ({"number": []}, {}, "the grid is empty; needed: --grid NAME VALUE"),
+        ({"nonesuch": ["1"]}, {}, "chapter small has no parameter 'nonesuch'\nIt has: number"),
+        ({"number": ["many"]}, {}, "parameter number is 'many'\nAccepted: float"),
+        ({"number": ["1.0"]}, {"preset": "none"}, "no preset 'none'\nPresets: default, large"),
+        ({"number": []}, {}, "the grid is empty\nNeeded: --grid NAME VALUE"),
+        ({"number": ["1.0"]}, {"n_jobs": 0}, "--jobs 0 runs nothing\nAccepted: a number from 1"),
         (
             {"number": ["1.0"]},
             {"scheduler": "tcp:///nowhere"},
@@ -106,7 +107,7 @@ def test_what_is_refused(project, tmp_path, grid, options, message):
 def test_a_file_in_the_way(project, tmp_path, capsys):
     (tmp_path / "out").write_text("")
     assert main([*GRID, "-o", str(tmp_path / "out")]) == 1
-    assert "accepted: a folder" in capsys.readouterr().err
+    assert "out is a file\nAccepted: a folder" in capsys.readouterr().err
 
 
 def test_a_parameter_without_values_is_wrong_usage(project, capsys):

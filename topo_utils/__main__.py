@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import logging
 import os
 import re
+import shutil
 import sys
+import traceback
 import warnings
 from pathlib import Path
 
-from topo_utils.book import BookError, Project, _finding, compare_runs, format_number
+from topo_utils.book import (
+    BookError,
+    Project,
+    _finding,
+    check_page_folder,
+    compare_runs,
+    format_number,
+    how_to_install,
+)
 
 
 def main(arguments=None):
@@ -81,6 +93,14 @@ def main(arguments=None):
     prune.add_argument("size", metavar="SIZE", help="how much may stay, such as 500MB")
     actions.add_parser("clear", help="remove everything")
 
+    for command in (*commands.choices.values(), *actions.choices.values()):
+        # Without a default, which would go over what stands before the subcommand.
+        command.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
     options = parser.parse_args(arguments)
     try:
         if options.command == "cache":
@@ -106,24 +126,90 @@ def main(arguments=None):
             project.build_book(options.preset)
         else:
             _list(project)
-    except BookError as error:
-        if options.debug:
-            raise
-        print(f"topobook: {error}", file=sys.stderr)
+        sys.stdout.flush()  # not at exit, where it is too late for what follows
+    except BrokenPipeError:  # of `topobook list | head`: nobody reads on, which is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("topobook: stopped", file=sys.stderr)
-        return 130
+    except (Exception, KeyboardInterrupt) as error:
+        if options.debug:
+            traceback.print_exc()
+        if isinstance(error, KeyboardInterrupt):
+            # At exit it would tell of each task that waited for a kernel.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            again = _STOPPED.get(options.command, "The same command begins again")
+            print(f"topobook: stopped\n{again}", file=sys.stderr)
+            return 130
+        print(f"topobook: {_explained(error)}", file=sys.stderr)
+        return 1
     return 0
+
+
+#: What Ctrl-C leaves, by subcommand.
+_STOPPED = {
+    "book": "The last good book is still in place, and the chapters that were finished are kept: "
+    "the same command goes on from there",
+    "sweep": "The runs that were finished are kept: the same command goes on from there",
+    "run": "A notebook is written when it is complete: one that was there before is as it was",
+    "profile": "Profiles that were finished are kept in the cache: the same command goes on from "
+    "there",
+    "pretrain": "The weights that were finished are kept, without their table: the same command "
+    "makes all of them again",
+}
+
+_NO_PLACE = "Free some space, for one with topobook cache prune 500MB, or write elsewhere (-o)"
+_NO_RIGHT = "Ask for the right to it (chmod, chown), or name another place, to write to with -o"
+_NO_FOLDER = "A file is where a folder is needed: take it away, or name another place"
+_TODO = {
+    errno.ENOSPC: _NO_PLACE,
+    errno.EDQUOT: _NO_PLACE,
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.EEXIST: _NO_FOLDER,
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EISDIR: "A folder is where a file is needed: take it away, or name another place",
+    errno.ENOENT: "See whether it is there (ls), and spelled as it should be",
+}
+
+
+def _explained(error):
+    """Any error as one that says what to do."""
+    debug = "--debug shows where it comes from, as a traceback"
+    if isinstance(error, shutil.Error):  # of every file of a folder, as (from, to, why)
+        error = OSError(error.args[0][0][2])
+    match error:
+        case BookError():
+            return error
+        case ModuleNotFoundError(name=str(module)):
+            install = how_to_install(module)
+            return BookError(f"{module} is not installed", install or f"Install it: {debug}")
+        case ConnectionError() | TimeoutError():
+            return BookError(str(error), "See whether the network is up and the address is right")
+        case OSError():
+            place = f"{error.filename}: " if error.filename else ""
+            todo = _TODO.get(error.errno, debug)
+            return BookError(f"{place}{error.strerror or error}", todo)
+        case ValueError() | TypeError():
+            # Those of the package name what is accepted.
+            if said := re.fullmatch(r"(.*?)[;:] ((accepted|needed): .*)", str(error), re.DOTALL):
+                return BookError(said[1], said[2][0].upper() + said[2][1:])
+    return BookError(f"{type(error).__name__}: {error}", debug)
 
 
 def _run(project, options):
     parameters = project.resolve(options.chapter, options.preset, options.parameters)
     out = Path(options.out or project.build / "runs")
     if out.suffix != ".ipynb":
-        if out.suffix and not out.is_dir():
-            raise BookError(f"-o {out}: accepted: a notebook (.ipynb) or a folder")
+        if out.is_file() or (out.suffix and not out.is_dir()):
+            raise BookError(
+                f"-o {out} is no notebook and no folder",
+                "Accepted: a notebook (NAME.ipynb) or a folder, which need not be there yet",
+            )
         out = out / f"{options.chapter}.ipynb"
+    if out.is_dir():
+        raise BookError(f"{out} is a folder", "Name a file that ends in .ipynb with -o")
+    if options.html:
+        check_page_folder(options.html)  # before the run, which may take long
     finding = _finding(project.run(options.chapter, parameters, out))
     if finding:
         print(f"{finding['verdict']}: {finding['reason']}")
@@ -166,6 +252,12 @@ def _add_profile(commands):
     add("-o", dest="out", metavar="DIR", help="folder for what is made")
 
 
+_OFFLINE = (
+    "Without a network: --random-weights, --checkpoint FILE with weights of your own, or a network "
+    "that comes with the package, such as efficientnet_lite0"
+)
+
+
 def _profile(project, options):
     from topo_utils import (
         block_shapes,
@@ -181,14 +273,15 @@ def _profile(project, options):
     out = Path(options.out or project.build / "profiles" / re.sub(r"\W+", "_", options.model))
     out = out.expanduser().resolve()
     if out.exists() and not out.is_dir():
-        raise BookError(f"-o {out} is a file. Name a folder.")
+        raise BookError(f"-o {out} is a file", "Name a folder, which need not be there yet")
+    check_page_folder(out / "page")
     images = options.images
     if Path(images).expanduser().is_dir():
         images = f"folder:{Path(images).expanduser().resolve()}"
     elif images not in dataset_names() and not images.startswith("folder:"):
         raise BookError(
-            f"there is no folder {images}, and no data set of this name. Name a folder of "
-            f"pictures, or one of {', '.join(dataset_names())}."
+            f"there is no folder {images}, and no data set of this name",
+            f"Name a folder of pictures, or one of {', '.join(dataset_names())}",
         )
     checkpoint = options.checkpoint and str(Path(options.checkpoint).expanduser().resolve())
     weights = "random" if options.random_weights else "pretrained"
@@ -203,7 +296,7 @@ def _profile(project, options):
             options.model, weights=weights, seed=options.seed, checkpoint=checkpoint
         )
     except ConnectionError as error:
-        raise BookError(f"{error} Here that is --random-weights.") from error
+        raise BookError(str(error).partition(" Without a network")[0], _OFFLINE) from error
     size = input_size(network) if options.size is None else options.size
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -217,9 +310,9 @@ def _profile(project, options):
         print(f"topobook: warning: left out, since it {why}: {names}", file=sys.stderr)
     if len(shapes) < 2:
         raise BookError(
-            f"{options.model} has {len(shapes)} blocks that can be measured; a curve needs two. "
-            "Name modules with --blocks REGEX, such as "
-            + ", ".join([name for name, _ in network.named_modules() if name][:8])
+            f"{options.model} has {len(shapes)} blocks that can be measured; a curve needs two",
+            "Name modules with --blocks REGEX; among their names are "
+            + ", ".join([name for name, _ in network.named_modules() if name][:8]),
         )
     print(f"{options.model} ({network.weights_name}): {len(shapes)} blocks at {size} pixels")
     counted = f"{len(pictures)} image{'s' if len(pictures) > 1 else ''}"
@@ -281,10 +374,9 @@ def _sweep(project, options):
 def _pretrain(options):
     from topo_utils.candidates import pretrain
 
-    try:
-        pretrain(options.folder, options.out, epochs=options.epochs, seed=options.seed)
-    except ValueError as error:
-        raise BookError(str(error)) from error
+    if options.epochs < 1:
+        raise BookError(f"--epochs {options.epochs} trains nothing", "Accepted: a number from 1")
+    pretrain(options.folder, options.out, epochs=options.epochs, seed=options.seed)
     print(f"The weights are in {options.out}; those of the package are in topo_utils/weights")
 
 
@@ -315,7 +407,9 @@ def _bytes(text):
     """A size as typed, such as 500MB, in bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?B)", text)
     if not match:
-        raise BookError(f"no size: {text!r}; accepted: a number with {', '.join(_UNITS)}: 500MB")
+        raise BookError(
+            f"no size: {text!r}", f"Accepted: a number with {', '.join(_UNITS)}, such as 500MB"
+        )
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -327,9 +421,10 @@ def _size(count):
 
 def _list(project):
     for chapter in project.chapters():
+        declared = project.parameters(chapter)
         title = project.read(chapter).cells[0].source.partition("\n")[0].lstrip("# ")
         print(f"{chapter}: {title}")
-        for parameter in project.parameters(chapter).values():
+        for parameter in declared.values():
             print(f"  {parameter.name}: {parameter.annotation} = {parameter.default!r}")
             print(f"      {parameter.meaning}")
     print(f"presets: {', '.join(project.presets())}")

@@ -4,9 +4,9 @@ Chapters are py:percent files in ``notebooks/`` with one cell tagged `parameters
 by papermill with checked parameters; Jupyter Book then renders the executed notebooks beside the
 pages of prose. Everything made lies under ``_build/``:
 
-    executed/CHAPTER.ipynb    the notebooks of the last good build
+    executed/CHAPTER.ipynb    the last complete run of each chapter
     html/index.html           the last good book
-    results.json              the verdict of every finding
+    results.json              the verdict of every finding in it
     failed/CHAPTER.ipynb      a chapter that stopped, for inspection
     runs/CHAPTER.ipynb        single runs with other parameters
     source/, jupyter-book/    what Jupyter Book reads and writes
@@ -19,6 +19,7 @@ from the packages that carry them so that no page asks another site for anything
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import hashlib
 import json
@@ -56,8 +57,40 @@ _SCRIPTS = {
 PUBLISHED_BRANCH = "published"
 
 
+#: Modules that not every installation has, by the extra of the package that brings them.
+_EXTRAS = {
+    "book": "IPython cripser ipykernel jupyter_book jupytext myst_nb nbclient nbformat papermill "
+    "plotly psutil pydantic yaml",
+    "cluster": "dask distributed",
+    "networks": "timm",
+}
+
+
 class BookError(Exception):
-    """What was wrong, and what to do; shown to the user without a traceback."""
+    """What was wrong, and what to do; shown to the user without a traceback.
+
+    Parameters
+    ----------
+    wrong : str
+        What was wrong. More than one line only where another program has said it.
+    todo : str
+        What to do about it, in one line: what is accepted, or the command to type.
+    """
+
+    def __init__(self, wrong, todo):
+        super().__init__(wrong, todo)
+        self.wrong, self.todo = wrong, todo
+
+    def __str__(self):
+        return f"{self.wrong}\n{self.todo}"
+
+
+def how_to_install(module):
+    """The command that installs a module, by its name as it is imported; None if unknown."""
+    for extra, modules in _EXTRAS.items():
+        if module.partition(".")[0] in modules.split():
+            return f"pip install 'topo_utils[{extra}]'"
+    return None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -135,15 +168,21 @@ class Parameter:
 
     def check(self, value):
         """`value` if it is of the declared type, else a `BookError`."""
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-        # The annotation is source code of this project, written in these few names.
-        type_ = eval(self.annotation, {"Literal": Literal})
         try:
+            # The annotation is source code of this project, written in these few names.
+            type_ = eval(self.annotation, {"Literal": Literal})
             return TypeAdapter(type_).validate_python(value, strict=True)
         except ValidationError:
             raise BookError(
-                f"parameter {self.name} is {value!r}; accepted: {self.annotation} ({self.meaning})"
+                f"parameter {self.name} is {value!r}",
+                f"Accepted: {self.annotation} ({self.meaning})",
+            ) from None
+        except (NameError, TypeError, AttributeError, PydanticUserError):
+            raise BookError(
+                f"parameter {self.name} is declared as {self.annotation}, which is not understood",
+                "Declare it in the chapter with bool, int, float, str, list, None and Literal",
             ) from None
 
     def parse(self, text):
@@ -187,8 +226,9 @@ class Project:
                 break
         else:
             raise BookError(
-                f"no book in {' or '.join(map(str, candidates))}: needed are notebooks/ and "
-                "_toc.yml. Run topobook inside a clone of the project."
+                f"no book in {' or '.join(map(str, candidates))}: notebooks/ and _toc.yml are "
+                "not there",
+                "Go to the folder of a clone of the project (cd FOLDER), and type it there again",
             )
         self.notebooks = self.root / "notebooks"
         self.build = Path(build or self.root / "_build").resolve()
@@ -196,8 +236,22 @@ class Project:
     def pages(self):
         """Names of all pages in the order of ``_toc.yml``."""
         toc = _read_yaml(self.root / "_toc.yml")
-        parts = toc.get("parts", [toc])
-        return [toc["root"]] + [page["file"] for part in parts for page in part["chapters"]]
+        try:
+            parts = toc.get("parts", [toc])
+            pages = [toc["root"]] + [page["file"] for part in parts for page in part["chapters"]]
+        except (AttributeError, KeyError, TypeError) as error:
+            missing = f" ({error} is missing)" if isinstance(error, KeyError) else ""
+            raise BookError(
+                f"{self.root / '_toc.yml'} is no table of contents{missing}",
+                "Needed: root: PAGE, and chapters: with a list of - file: PAGE, or parts: of these",
+            ) from None
+        for page in pages:
+            if not any((self.notebooks / f"{page}{end}").is_file() for end in (".md", ".py")):
+                raise BookError(
+                    f"{self.root / '_toc.yml'} names the page {page}, which is not there",
+                    f"Write notebooks/{page}.md or notebooks/{page}.py, or take the page out",
+                )
+        return pages
 
     def chapters(self):
         """Names of the pages that are executed: those written as py:percent files."""
@@ -206,7 +260,9 @@ class Project:
     def source(self, chapter):
         """Path of a chapter's source."""
         if chapter not in self.chapters():
-            raise BookError(f"no chapter {chapter!r}; chapters: {', '.join(self.chapters())}")
+            raise BookError(
+                f"no chapter {chapter!r}", _choose("Chapters", chapter, self.chapters())
+            )
         return self.notebooks / f"{chapter}.py"
 
     def read(self, chapter):
@@ -217,14 +273,31 @@ class Project:
 
     def parameters(self, chapter):
         """The parameters that a chapter declares, by name."""
-        return _declared(chapter, self.source(chapter).read_text(encoding="utf-8"))
+        source = self.source(chapter)
+        try:
+            return _declared(chapter, source.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise BookError(f"{source} cannot be read: {error}", "Save it as UTF-8") from None
 
     def presets(self):
         """Parameters by preset and chapter, each checked against what the chapter declares."""
-        presets = _read_yaml(self.notebooks / "presets.yml")
-        for preset, chapters in presets.items():
-            for chapter, values in chapters.items():
-                self._check(chapter, values, f"preset {preset}: ")
+        file = self.notebooks / "presets.yml"
+        presets = _read_yaml(file)
+        try:
+            runs = [(p, *run) for p, chapters in presets.items() for run in chapters.items()]
+            runs = [(preset, chapter, dict(values)) for preset, chapter, values in runs]
+        except (AttributeError, TypeError, ValueError):
+            raise BookError(
+                f"{file} does not say which preset has which parameters",
+                "Needed: PRESET: {CHAPTER: {NAME: VALUE}}, and {} where there are none",
+            ) from None
+        for preset, chapter, values in runs:
+            try:
+                self._check(chapter, values)
+            except BookError as error:
+                raise BookError(
+                    f"preset {preset}: {error.wrong}", f"{error.todo}; to be mended in {file}"
+                ) from None
         return presets
 
     def resolve(self, chapter, preset="default", texts=()):
@@ -249,7 +322,7 @@ class Project:
         """
         declared, presets = self.parameters(chapter), self.presets()
         if preset not in presets:
-            raise BookError(f"no preset {preset!r}; presets: {', '.join(presets)}")
+            raise BookError(f"no preset {preset!r}", _choose("Presets", preset, list(presets)))
         values = dict(presets[preset].get(chapter, {}))
         for name, text in texts:
             values[name] = declared[name].parse(text) if name in declared else text
@@ -260,13 +333,13 @@ class Project:
         self._check(chapter, values)
         return {name: value for name, value in values.items() if value != declared[name].default}
 
-    def _check(self, chapter, values, where=""):
+    def _check(self, chapter, values):
         declared = self.parameters(chapter)
         for name, value in values.items():
             if name not in declared:
+                types = {p.name: p.annotation for p in declared.values()}
                 raise BookError(
-                    f"{where}chapter {chapter} has no parameter {name!r}; it has: "
-                    + ", ".join(f"{p.name} ({p.annotation})" for p in declared.values())
+                    f"chapter {chapter} has no parameter {name!r}", _choose("It has", name, types)
                 )
             declared[name].check(value)
 
@@ -321,6 +394,8 @@ class Project:
     def run(self, chapter, parameters, out, *, progress=True):
         """Execute a chapter; the notebook is written to `out` also when it fails.
 
+        Until then, and for good when it is interrupted, `out` is what it was before.
+
         Parameters
         ----------
         chapter : str
@@ -340,22 +415,26 @@ class Project:
         Raises
         ------
         BookError
-            A cell failed: the message has the chapter, the cell, its error and where the notebook
-            is kept.
+            A cell failed, or the kernel died: the message has the chapter, the cell, its error and
+            where the notebook is kept.
         """
         import papermill
         from papermill.exceptions import PapermillExecutionError
 
-        # It warns of parameters whose annotation it cannot read; they are checked already.
-        logging.getLogger("papermill").setLevel(logging.ERROR)
+        _require("ipykernel")  # which runs in a process of its own
+
+        # It warns of parameters whose annotation it cannot read; they are checked already. Its
+        # errors are raised as well.
+        logging.getLogger("papermill").setLevel(logging.CRITICAL)
         notebook = self.read(chapter)
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
+        part = _unfinished(out)  # papermill writes after every cell
         start = time.perf_counter()
         try:
             executed = papermill.execute_notebook(
                 notebook,
-                str(out),
+                str(part),
                 parameters,
                 cwd=str(self.notebooks),
                 progress_bar=progress,
@@ -368,18 +447,36 @@ class Project:
             where = f"cell [{error.exec_count}]" if error.exec_count else f"cell {error.cell_index}"
             first_line = error.source.strip().partition("\n")[0]
             # The end of the traceback: the error as it is printed, with its notes.
-            printed = _plain("\n".join(error.traceback)).rpartition(f"{error.ename}: ")[2].strip()
+            told, name = _plain("\n".join(error.traceback)), f"{error.ename}: "
+            begin = told.rfind(name + _plain(error.evalue))
+            printed = told[begin:].removeprefix(name) if begin >= 0 else told.rpartition(name)[2]
+            module = re.match(r"No module named '([\w.]+)'", error.evalue)
+            install = how_to_install(module[1]) if module else None
+            part.replace(out)
             raise BookError(
-                f"chapter {chapter} failed in {where} ({first_line}): {error.ename}: "
-                f"{printed}\nThe executed notebook is kept in {out}"
+                f"chapter {chapter} failed in {where} ({first_line}): "
+                + f"{name}{printed.strip()}".rstrip(": "),
+                f"The executed notebook is kept in {out}: "
+                + (install or "look there, and change the chapter or a parameter (topobook list)"),
             ) from error
+        except RuntimeError as error:  # of the kernel, not of a cell
+            part.replace(out)  # it is there since before the kernel was started
+            raise BookError(
+                f"chapter {chapter} failed{_last_cell(out)}: {error}",
+                f"What was executed is kept in {out}: often memory ran out, so try fewer or "
+                "smaller images, or more memory",
+            ) from error
+        except BaseException:  # stopped, or the disk is full
+            part.unlink(missing_ok=True)
+            raise
         executed.metadata.papermill["input_path"] = f"notebooks/{chapter}.py"
         executed.metadata.papermill["output_path"] = out.name
         executed.metadata["topobook"] = {
             "key": self._key(chapter, parameters),
             "seconds": round(time.perf_counter() - start, 1),
         }
-        _write_notebook(executed, out)
+        _write_notebook(executed, part)
+        part.replace(out)
         return executed
 
     def _key(self, chapter, parameters):
@@ -420,6 +517,8 @@ class Project:
         import nbformat
 
         say = print if progress else lambda *_, **__: None
+        self._mend()
+        _read_yaml(self.root / "_config.yml")  # Jupyter Book would say so only after all chapters
         runs = {chapter: self.resolve(chapter, preset) for chapter in self.chapters()}
         failed = self.build / "failed"
         shutil.rmtree(failed, ignore_errors=True)
@@ -448,13 +547,22 @@ class Project:
         self._stage(source, executed, results, preset)
         say("rendering the pages")
         html = _render(source, self.build / "jupyter-book", self.pages())
-        _replace_folder(html, self.build / "html")
-        _write(
-            self.build / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-        )
+        # With the pages, so that they are replaced together.
+        _write(html / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        try:
+            _replace_folder(html, self.build / "html")
+        finally:
+            self._mend()
         index = self.build / "html" / "index.html"
         say(f"The book is at {index}")
         return index
+
+    def _mend(self):
+        """Make the last good book and its results complete, whatever has stopped a build."""
+        _put_back(self.build / "html")
+        results = self.build / "html" / "results.json"
+        if results.is_file():
+            _write(self.build / "results.json", results.read_text(encoding="utf-8"))
 
     def write_page(self, notebook, folder):
         """Render one executed notebook as a page that can be read on its own.
@@ -483,8 +591,7 @@ class Project:
         from nbformat.v4 import new_markdown_cell
 
         executed, folder = _read_run(notebook), Path(folder)
-        if folder.exists() and not (folder / "_static").is_dir():
-            raise BookError(f"{folder} exists and is no rendered page. Name another folder.")
+        check_page_folder(folder)
         chapter = _chapter_of(executed)
         _insert_rerun_box(executed, self._rerun_box(chapter, executed))
         titles = {page: self._title(page) for page in self.pages()}
@@ -547,7 +654,10 @@ class Project:
             text = self.read(page).cells[0].source
         else:
             text = (self.notebooks / f"{page}.md").read_text(encoding="utf-8")
-        return re.search(r"^# (.*)$", text, re.MULTILINE)[1]
+        title = re.search(r"^# (.*)$", text, re.MULTILINE)
+        if title is None:
+            raise BookError(f"page {page} has no title", "Begin it with a line such as # Title")
+        return title[1]
 
     def _rerun_box(self, chapter, notebook):
         """Markdown that tells how to run an executed chapter again, from what it declares."""
@@ -603,7 +713,8 @@ def compare_runs(a, b):
     chapters = [_chapter_of(run) for run in runs]
     if chapters[0] != chapters[1]:
         raise BookError(
-            f"{a} is a run of {chapters[0]}, {b} of {chapters[1]}. Give two runs of one chapter."
+            f"{a} is a run of {chapters[0]}, {b} of {chapters[1]}",
+            "Give two runs of one chapter",
         )
 
     def differences(of):
@@ -618,8 +729,24 @@ def compare_runs(a, b):
 # ---------------------------------------------------------------------------------------------
 
 
+def check_page_folder(folder):
+    """Refuse a folder that holds something else than a page that was rendered before."""
+    if Path(folder).exists() and not (Path(folder) / "_static").is_dir():
+        raise BookError(
+            f"{folder} exists and is no rendered page",
+            "Name another folder, which need not be there yet",
+        )
+
+
 def _render(source, out, pages, strict=True):
     """Let Jupyter Book make HTML of a staged folder; returns where it is."""
+    _require("jupyter_book")
+    # Only what a build has completed is gone on from: else a page that was cut off, or one with a
+    # warning, would not be looked at again.
+    complete = out / "complete"
+    if not complete.is_file():
+        shutil.rmtree(out, ignore_errors=True)
+    complete.unlink(missing_ok=True)
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
     command += [str(source), "--path-output", str(out), "-q"]
     command += ["-W", "-n", "--keep-going"] if strict else []
@@ -629,14 +756,13 @@ def _render(source, out, pages, strict=True):
     if done.returncode or missing:
         lines = _plain(done.stdout + done.stderr).splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
-        # A page with a warning would not be looked at again by an incremental build.
-        shutil.rmtree(out, ignore_errors=True)
         raise BookError(
             "Jupyter Book could not render the pages"
-            + (f" (missing: {', '.join(missing)})" if missing else "")
-            + "; the last good book is still in place\n"
-            + "\n".join(told)
+            + (f" (missing: {', '.join(missing)})\n" if missing else "\n")
+            + "\n".join(told),
+            "Mend these places in notebooks/, and type it again; the last good book is still there",
         )
+    complete.touch()
     return html
 
 
@@ -652,9 +778,19 @@ def _assignments(chapter, notebook):
     """The parameters declared in a notebook."""
     cells = [c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise BookError(f"chapter {chapter} has {len(cells)} cells tagged parameters; needed: 1")
+        raise BookError(
+            f"chapter {chapter} has {len(cells)} cells tagged parameters",
+            f'Needed in notebooks/{chapter}.py: one cell that begins # %% tags=["parameters"]',
+        )
     (source,) = cells
     lines = source.splitlines()
+    try:
+        nodes = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
+    except SyntaxError as error:
+        raise BookError(
+            f"chapter {chapter}, cell of parameters: {error.msg}: {(error.text or '').strip()}",
+            f"Mend it in notebooks/{chapter}.py",
+        ) from None
 
     def comment_above(node):
         """The comment lines right above an assignment, joined."""
@@ -664,15 +800,23 @@ def _assignments(chapter, notebook):
             first -= 1
         return " ".join(line.lstrip("# ") for line in lines[first:start])
 
+    def default(node):
+        try:
+            return ast.literal_eval(node.value)
+        except (ValueError, TypeError):
+            raise BookError(
+                f"chapter {chapter}, cell of parameters: {ast.unparse(node)} has no plain default",
+                f"Give it one in notebooks/{chapter}.py: a number, a text or a list, not computed",
+            ) from None
+
     return {
         node.target.id: Parameter(
             node.target.id,
             ast.unparse(node.annotation),
-            ast.literal_eval(node.value),
+            default(node),
             comment_above(node),
         )
-        for node in ast.parse(source).body
-        if isinstance(node, ast.AnnAssign)
+        for node in nodes
     }
 
 
@@ -688,15 +832,30 @@ def _read_run(path):
 
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError) as error:
+        run = "topobook" in notebook.metadata
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
         raise BookError(
-            f"{path} cannot be read: {error}. Give a notebook of topobook run."
+            f"{path} cannot be read: {error}", "Give a notebook that topobook run wrote"
         ) from None
-    if "topobook" not in notebook.metadata:
+    if not run:
         raise BookError(
-            f"{path} is no finished run of a chapter. Give a notebook that topobook run wrote."
+            f"{path} is no finished run of a chapter", "Give a notebook that topobook run wrote"
         )
     return notebook
+
+
+def _unfinished(out):
+    """Where a run is written until it is complete."""
+    return out.with_name(f"{out.stem}.part.ipynb")
+
+
+def _last_cell(path):
+    """Which cell was begun last in a notebook of papermill: a text, empty if none was."""
+    import nbformat
+
+    cells = enumerate(nbformat.read(path, as_version=4).cells)
+    begun = [(i, c) for i, c in cells if c.metadata.get("papermill", {}).get("start_time")]
+    return f" in cell {begun[-1][0]} ({begun[-1][1].source.partition(chr(10))[0]})" if begun else ""
 
 
 def _chapter_of(notebook):
@@ -842,16 +1001,35 @@ def _read_yaml(path):
 
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise BookError(f"{path} cannot be read: {error}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BookError(
+            f"{path} cannot be read: {error}",
+            f"Mend {path.name}, or take it from a fresh clone of the project",
+        ) from None
+
+
+def _choose(what, name, choices):
+    """What can be given in the place of a wrong name: a list, or a dict with their types."""
+    near = difflib.get_close_matches(str(name), choices, 1)
+    if isinstance(choices, dict):
+        choices = [f"{choice} ({type_})" for choice, type_ in choices.items()]
+    return (f"Did you mean {near[0]}? " if near else "") + f"{what}: {', '.join(choices)}"
+
+
+def _require(module):
+    """Raise now what a process of its own would raise for want of this module."""
+    if find_spec(module) is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def _write(path, text):
-    """Write a text file, unless it says the same already."""
+    """Write a text file, whole or not at all, unless it says the same already."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 def _write_notebook(notebook, path):
@@ -875,10 +1053,21 @@ def _sync(folder, files):
 def _replace_folder(new, old):
     """Put a copy of folder `new` in the place of `old`, in two renames."""
     fresh, stale = old.with_name(old.name + ".new"), old.with_name(old.name + ".old")
+    _put_back(old)
     for folder in (fresh, stale):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(new, fresh)
-    if old.exists():
-        old.rename(stale)
-    fresh.rename(old)
+    try:
+        if old.exists():
+            old.rename(stale)
+        fresh.rename(old)
+    finally:
+        _put_back(old)
     shutil.rmtree(stale, ignore_errors=True)
+
+
+def _put_back(old):
+    """Undo a `_replace_folder` of `old` that was stopped between its two renames."""
+    stale = old.with_name(old.name + ".old")
+    if stale.exists() and not old.exists():
+        stale.rename(old)

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import time
+import zlib
 from importlib.resources import files
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def fashion_mnist(folder, part):
         file = Path(folder) / f"{part}-{kind}-idx{axes}-ubyte.gz"
         try:
             content = gzip.decompress(file.read_bytes())
-        except OSError as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(
                 f"{file} cannot be read ({error}); needed: the four .gz files of Fashion-MNIST, "
                 "from github.com/zalandoresearch/fashion-mnist or Debian's dataset-fashion-mnist"
@@ -224,12 +225,18 @@ def fashion_mnist(folder, part):
         # The idx format: two zeros, the type (8: bytes), the number of axes; then their lengths.
         shape = np.frombuffer(content, ">i4", axes, 4)
         if content[:4] != bytes([0, 0, 8, axes]) or len(content) != 4 + 4 * axes + shape.prod():
-            raise ValueError(f"{file} is no idx file of bytes with {axes} axes, or is cut off")
+            raise ValueError(
+                f"{file} is no idx file of bytes with {axes} axes, or is cut off; needed: the file "
+                "as the authors of Fashion-MNIST distribute it"
+            )
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
     pixels, labels = read("images", 3), read("labels", 1)
     if pixels.shape[1:] != (28, 28) or len(pixels) != len(labels):
-        raise ValueError(f"{folder} has {pixels.shape} images and {labels.shape} labels")
+        raise ValueError(
+            f"{folder} has {pixels.shape} images and {labels.shape} labels; needed: as many of "
+            "both, of 28 x 28 pixels"
+        )
     images = torch.cat([normalise(p[..., None].repeat(3, axis=2), 28)[None] for p in pixels])
     return images, torch.from_numpy(labels.astype(np.int64))
 

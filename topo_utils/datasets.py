@@ -431,7 +431,9 @@ def check_n_images(name, count, n_images):
     if not isinstance(n_images, int | np.integer) or isinstance(n_images, bool) or n_images < 1:
         raise ValueError(f"n_images is {n_images!r}; accepted: None, or a whole number from 1")
     if n_images > count:
-        raise ValueError(f"{n_images} images asked for, but {name} has {count}")
+        raise ValueError(
+            f"{n_images} images asked for, but {name} has {count}; accepted: None, or up to {count}"
+        )
 
 
 def _draw(name, labels, count, n_images, seed):

@@ -374,8 +374,8 @@ def _load_checkpoint(model, file):
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(
-            f"checkpoint {file} cannot be read ({error}); accepted: .safetensors, or a state dict "
-            "that torch.save wrote"
+            f"checkpoint {file} cannot be read ({str(error).partition(chr(10))[0]}); accepted: "
+            ".safetensors, or a state dict that torch.save wrote"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # as many training scripts save it

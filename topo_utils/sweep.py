@@ -13,7 +13,7 @@ import joblib
 import nbformat
 import pandas as pd
 
-from topo_utils.book import BookError, Project, _finding
+from topo_utils.book import BookError, Project, _finding, _unfinished
 
 __all__ = ["sweep"]
 
@@ -63,10 +63,14 @@ def sweep(
         dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
     ]
     if not combinations:
-        raise BookError("the grid is empty; needed: --grid NAME VALUE [VALUE ...]")
+        raise BookError("the grid is empty", "Needed: --grid NAME VALUE [VALUE ...]")
     out = Path(out).resolve()
     if out.exists() and not out.is_dir():
-        raise BookError(f"-o {out}: accepted: a folder")
+        raise BookError(
+            f"-o {out} is a file", "Accepted: a folder, for the table and the notebooks"
+        )
+    if n_jobs == 0:
+        raise BookError("--jobs 0 runs nothing", "Accepted: a number from 1, or -1 for all cores")
     runs = []
     for chosen in combinations:
         parameters = project.resolve(chapter, preset, [*texts, *chosen.items()])
@@ -74,6 +78,8 @@ def sweep(
         runs.append((parameters, out / f"{chapter}-{name}.ipynb"))
 
     with ExitStack() as stack:
+        # What workers that are stopped with Ctrl-C had begun.
+        stack.callback(lambda: [_unfinished(file).unlink(missing_ok=True) for _, file in runs])
         cores = 1  # of a cluster, whose workers have as many threads as they may use
         if scheduler:
             stack.enter_context(_cluster(scheduler))
@@ -108,7 +114,7 @@ def _run(i, root, build, chapter, parameters, file, cores):
         if known != project._key(chapter, parameters):
             notebook = project.run(chapter, parameters, file, progress=False)
     except BookError as error:
-        return i, row | {"error": str(error).partition("\n")[0]}
+        return i, row | {"error": error.wrong.partition("\n")[0]}
     finding = _finding(notebook)
     row["seconds"] = notebook.metadata["topobook"]["seconds"]
     if finding:
@@ -124,11 +130,14 @@ def _cluster(scheduler):
     try:
         from dask.distributed import Client
     except ImportError:
-        raise BookError("--scheduler needs Dask: pip install 'topo_utils[cluster]'") from None
+        raise BookError("--scheduler needs Dask", "pip install 'topo_utils[cluster]'") from None
     stack = ExitStack()
     try:
         stack.enter_context(Client(scheduler, timeout=10))
     except (OSError, ValueError) as error:
-        raise BookError(f"no Dask scheduler at {scheduler}: {error}") from None
+        raise BookError(
+            f"no Dask scheduler at {scheduler}: {error}",
+            "Start one (dask scheduler), and give the address that it shows, as tcp://HOST:8786",
+        ) from None
     stack.enter_context(joblib.parallel_config("dask"))
     return stack

@@ -1,0 +1,510 @@
+"""Errors that a person can act on, exit codes, and what Ctrl-C leaves."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from test_book import CHAPTER, make_project
+
+from topo_utils import __main__ as command_line
+from topo_utils import book
+from topo_utils.__main__ import main
+from topo_utils.book import BookError, how_to_install
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    book._declared.cache_clear()
+    return make_project(tmp_path)
+
+
+def said(capsys, arguments, code=1):
+    """The lines of an error: the first names the program, and there is no traceback."""
+    assert main(arguments) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("topobook: ")
+    assert not any(line.startswith("Traceback") for line in lines)
+    return [lines[0].removeprefix("topobook: "), *lines[1:]]
+
+
+def test_exit_codes_are_those_that_the_help_and_the_readme_name(project, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    codes = "0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C"
+    assert f"exit codes: {codes}" in capsys.readouterr().out
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"Exit codes: {codes}." in " ".join(readme.split())
+
+    assert main(["list"]) == 0
+    assert main(["run", "other"]) == 1
+    with pytest.raises(SystemExit) as caught:
+        main(["run"])
+    assert caught.value.code == 2
+    monkeypatch.setattr(command_line, "_list", stop)
+    capsys.readouterr()
+    assert said(capsys, ["list"], 130) == ["stopped", "The same command begins again"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BookError("a", "b"), 1),
+        (ValueError("a"), 1),
+        (PermissionError(errno.EACCES, "a", "b"), 1),
+        (KeyError("a"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch, capsys, error, code, place):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(command_line, "_cache", fail)
+    arguments = ["cache", "list"]
+    short = said(capsys, arguments, code)
+    arguments.insert(place, "--debug")
+    assert main(arguments) == code
+    long = capsys.readouterr().err.splitlines()
+    assert long[0].startswith("Traceback")
+    assert long[-2:] == [f"topobook: {short[0]}", short[1]]
+
+
+@pytest.mark.parametrize(
+    ("error", "wrong", "todo"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied", "-o"),
+        (OSError(errno.EROFS, "Read-only file system", "x"), "x: Read-only file", "-o"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "x: No space", "cache prune"),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), "x: File exists", "take it away"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"), "x: Not a", "take it away"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "x: Is a", "take it away"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "x: No such", "spelled"),
+        (OSError("odd"), "odd", "--debug"),
+        (shutil.Error([("a", "b", "[Errno 28] No space"), ("c", "d", "e")]), "[Errno 28]", "--de"),
+        (ConnectionRefusedError("refused"), "refused", "the network is up"),
+        (TimeoutError("took too long"), "took too long", "the network is up"),
+        (ValueError("n is 0; accepted: True, or None"), "n is 0", "Accepted: True, or None"),
+        (TypeError("n is 0; needed: a number"), "n is 0", "Needed: a number"),
+        (ValueError("odd"), "ValueError: odd", "--debug"),
+        (ZeroDivisionError("odd"), "ZeroDivisionError: odd", "--debug"),
+        (ModuleNotFoundError(name="nonesuch"), "nonesuch is not installed", "Install it"),
+    ],
+)
+def test_an_error_of_another_kind_says_what_to_do(monkeypatch, capsys, error, wrong, todo):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(command_line, "_cache", fail)
+    first, last = said(capsys, ["cache", "list"])
+    assert first.startswith(wrong)
+    assert todo in last
+
+
+@pytest.mark.parametrize(
+    ("place", "arguments"),
+    [
+        ("topo_utils.book.Project.run", ["run", "small"]),
+        ("topo_utils.sweep.sweep", ["sweep", "small", "--grid", "number", "1"]),
+        ("topo_utils.book.Project.build_book", ["book"]),
+        ("topo_utils.book.Project.chapters", ["list"]),
+        ("topo_utils.__main__.compare_runs", ["compare", "a", "b"]),
+        ("topo_utils.candidates.pretrain", ["pretrain", "a"]),
+        ("topo_utils.store.list_cache", ["cache", "list"]),
+    ],
+)
+def test_every_command_says_it_the_same_way(project, monkeypatch, capsys, place, arguments):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+    monkeypatch.setattr(place, fail)
+    assert said(capsys, arguments) == ["x: No space left on device", command_line._NO_PLACE]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "wrong", "todo"),
+    [
+        ("_toc.yml", "a: [", "_toc.yml cannot be read: while parsing", "Mend _toc.yml"),
+        ("_toc.yml", b"\xff", "_toc.yml cannot be read: 'utf-8'", "Mend _toc.yml"),
+        ("_toc.yml", "", "_toc.yml is no table of contents", "Needed: root: PAGE"),
+        ("_toc.yml", "chapters: []", "table of contents ('root' is missing)", "Needed: root: PAGE"),
+        ("_toc.yml", "root: intro\nchapters: small", "no table of contents", "Needed: root: PAGE"),
+        (
+            "_toc.yml",
+            "root: intro\nchapters: [file: smal]",
+            "_toc.yml names the page smal, which is not there",
+            "Write notebooks/smal.md or notebooks/smal.py",
+        ),
+        ("notebooks/presets.yml", "default:", "does not say which preset", "Needed: PRESET: {CH"),
+        ("notebooks/presets.yml", "- a", "does not say which preset", "Needed: PRESET: {CHAPTER"),
+        ("notebooks/presets.yml", "a: {small: 3}", "does not say which", "Needed: PRESET: {CHAPT"),
+        (
+            "notebooks/presets.yml",
+            "a: {smal: {}}",
+            "preset a: no chapter 'smal'",
+            "Did you mean small? Chapters: small; to be mended in",
+        ),
+        ("notebooks/small.py", "", "has 0 cells tagged parameters", 'tags=["parameters"]'),
+        ("notebooks/small.py", b"# \xff", "small.py cannot be read: 'utf-8'", "Save it as UTF-8"),
+        (
+            "notebooks/small.py",
+            CHAPTER.replace("float = 3.0", "float = (3.0"),
+            "cell of parameters: '(' was never closed: number: float = (3.0",
+            "Mend it in notebooks/small.py",
+        ),
+        (
+            "notebooks/small.py",
+            CHAPTER.replace("float = 3.0", "float = 3.0 * 2"),
+            "number: float = 3.0 * 2 has no plain default",
+            "Give it one in notebooks/small.py",
+        ),
+        (
+            "notebooks/small.py",
+            CHAPTER.replace("number: float", "number: flaot"),
+            "parameter number is declared as flaot",
+            "Declare it in the chapter with bool",
+        ),
+        ("_config.yml", "a: [", "_config.yml cannot be read", "Mend _config.yml"),
+    ],
+)
+def test_a_broken_file_is_named(project, capsys, file, content, wrong, todo):
+    (project.root / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    *first, last = said(capsys, ["book"])
+    assert wrong in first[0]
+    assert todo in last
+    assert not project.build.exists()
+
+
+def test_a_file_that_is_missing_is_named(project, capsys):
+    (project.root / "notebooks" / "presets.yml").unlink()
+    first, last = said(capsys, ["run", "small"])
+    assert "presets.yml cannot be read: [Errno 2] No such file" in first
+    assert "fresh clone" in last
+
+
+def test_a_page_without_a_title_is_named(project):
+    (project.notebooks / "intro.md").write_text("words")
+    with pytest.raises(BookError, match=r"page intro has no title\nBegin it with .* # Title"):
+        project._title("intro")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong", "todo"),
+    [
+        (["run", "small", "-o", "file"], "-o file is no notebook and no folder", "Accepted: a"),
+        (["run", "small", "-o", "dir.ipynb"], "dir.ipynb is a folder", "Name a file that ends"),
+        (["run", "small", "-o", "file/a.ipynb"], "file: File exists", "A file is where a folder"),
+        (["run", "small", "--html", "file"], "file exists and is no rendered page", "Name anoth"),
+        (["run", "small", "--html", "dir.ipynb"], "dir.ipynb exists and is no", "Name another f"),
+        (["sweep", "small", "--grid", "mode", "loud", "-o", "file"], "file is a file", "a folder"),
+        (["compare", "none", "file"], "none cannot be read: [Errno 2]", "that topobook run wrote"),
+        (["compare", "dir.ipynb", "file"], "cannot be read: [Errno 21]", "that topobook run wro"),
+        (["compare", "file", "file"], "file cannot be read: Notebook does", "that topobook run "),
+        (["compare", "map.json", "file"], "map.json cannot be read: ", "that topobook run wrote"),
+        (["compare", "list.json", "file"], "list.json cannot be read: ", "that topobook run wro"),
+        (["pretrain", "file"], "file/train-images-idx3-ubyte.gz cannot be read", "Needed: the fo"),
+        (["pretrain", "dir.ipynb", "--epochs", "0"], "--epochs 0 trains nothing", "a number from"),
+        (["cache", "prune", "5"], "no size: '5'", "Accepted: a number with B, kB"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_runs(project, capsys, arguments, wrong, todo):
+    (project.root / "file").write_text("words")
+    (project.root / "dir.ipynb").mkdir()
+    (project.root / "map.json").write_text("{}")
+    (project.root / "list.json").write_text("[1]")
+    first, last = said(capsys, arguments)
+    assert wrong in first
+    assert todo in last
+    assert (project.root / "file").read_text() == "words"
+    assert not list(project.root.rglob("small*.ipynb"))
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("jupytext", ["list"], "book"),
+        ("yaml", ["list"], "book"),
+        ("papermill", ["run", "small"], "book"),
+        ("ipykernel", ["run", "small"], "book"),
+        ("dask.distributed", ["sweep", "small", "--grid", "number", "1"], "cluster"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra(
+    project, monkeypatch, capsys, module, arguments, extra
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    arguments = [*arguments, "--scheduler", "tcp://a:1"] if extra == "cluster" else arguments
+    first, last = said(capsys, arguments)
+    assert first in (f"{module} is not installed", "--scheduler needs Dask")
+    assert last == f"pip install 'topo_utils[{extra}]'"
+
+
+def test_the_extras_that_are_named_are_there(monkeypatch, tmp_path):
+    pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in book._EXTRAS:
+        assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE)
+    assert how_to_install("timm.models") == "pip install 'topo_utils[networks]'"
+    monkeypatch.setitem(sys.modules, "jupyter_book", None)
+    with pytest.raises(ModuleNotFoundError, match="jupyter_book"):
+        book._render(tmp_path, tmp_path, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "wrong", "todo"),
+    [
+        ("half = (number", ["SyntaxError: '(' was never closed"], "look there, and change the ch"),
+        ("assert False", ["AssertionError"], "look there, and change the chapter or a parameter"),
+        (
+            "raise ValueError('one\\nValueError: two\\n\\n  three')",
+            ["ValueError: one", "ValueError: two", "", "  three"],
+            "look there, and change the chapter",
+        ),
+        (
+            "raise ModuleNotFoundError(\"No module named 'timm'\")",
+            ["ModuleNotFoundError: No module named 'timm'"],
+            "pip install 'topo_utils[networks]'",
+        ),
+        ("import os; os._exit(1)", ["Kernel died"], "often memory ran out"),
+    ],
+)
+def test_a_failed_chapter_says_where_and_why(project, capsys, code, wrong, todo):
+    (project.notebooks / "small.py").write_text(CHAPTER.replace("half = number / 2", code))
+    assert main(["run", "small"]) == 1
+    first, *more, last = capsys.readouterr().err.partition("topobook: ")[2].splitlines()
+    assert re.match(r"chapter small failed in cell \S+ \(from topo_utils.book import glue", first)
+    assert first.endswith(f": {wrong[0]}")
+    assert more == wrong[1:]
+    kept = project.build / "runs" / "small.ipynb"
+    assert f"is kept in {kept}: " in last
+    assert todo in last
+    assert json.loads(kept.read_text())["cells"]
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def start(project, arguments):
+    """The command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "topo_utils", *arguments],
+        cwd=project.root,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_reader_who_stops_reading_is_no_error(project):
+    run = start(project, ["list"])
+    run.stdout.close()
+    assert run.stderr.read() == ""
+    assert run.wait() == 1
+
+
+# ---------------------------------------------------------------------------------------------
+# Interrupted.
+
+
+def tree(*places):
+    """The content of all files, by their path."""
+    files = [f for p in places for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file()]
+    return {file: file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_folder_is_replaced_or_left_as_it_is(tmp_path, monkeypatch, which, when):
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder in (new, old):
+        folder.mkdir()
+        (folder / "page").write_text(folder.name)
+    rename, calls = Path.rename, []
+
+    def interrupted(self, target):
+        calls.append(target)
+        if when == "after" or len(calls) != which + 1:
+            rename(self, target)
+        if len(calls) == which + 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        book._replace_folder(new, old)
+    assert (old / "page").read_text() == ("new" if (which, when) == (1, "after") else "old")
+    book._replace_folder(new, old)
+    assert (old / "page").read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [new, old]
+
+
+def test_a_book_whose_builder_was_killed_is_mended(project):
+    html, results = project.build / "html", project.build / "results.json"
+    html.mkdir(parents=True)
+    (html / "results.json").write_text("of these pages")
+    results.write_text("of others")
+    # Killed between the two renames, and before the results were written.
+    html.rename(html.with_name("html.old"))
+    (project.notebooks / "small.py").write_text(CHAPTER.replace("= number", "= 1 / 0"))
+    with pytest.raises(BookError, match="ZeroDivisionError"):
+        project.build_book(progress=False)
+    assert (html / "results.json").read_text() == results.read_text() == "of these pages"
+
+
+def test_pages_of_a_rendering_that_was_stopped_are_made_anew(tmp_path, monkeypatch):
+    page, there = tmp_path / "_build" / "html" / "small.html", []
+
+    def half_rendered(*_, **__):
+        page.parent.mkdir(parents=True)
+        page.write_text("half")
+        raise KeyboardInterrupt
+
+    def rendered(command, **_):
+        there.append(page.exists())
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("whole")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", half_rendered)
+    with pytest.raises(KeyboardInterrupt):
+        book._render(tmp_path / "source", tmp_path, ["small"])
+    monkeypatch.setattr(subprocess, "run", rendered)
+    for _ in range(2):
+        html = book._render(tmp_path / "source", tmp_path, ["small"])
+        assert (html / "small.html").read_text() == "whole"
+    assert there == [False, True]
+
+
+WAITS = """
+from pathlib import Path
+if words == "wait":
+    import time
+    Path("begun").touch()
+    time.sleep(100)
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A built book with a preset and a value for which the chapter takes long."""
+    project = make_project(tmp_path_factory.mktemp("built"))
+    (project.notebooks / "small.py").write_text(
+        CHAPTER.replace("half = number / 2\n", "half = number / 2\n" + WAITS)
+    )
+    with (project.notebooks / "presets.yml").open("a", encoding="utf-8") as presets:
+        presets.write("long:\n  small: {words: wait}\n")
+    project.build_book(progress=False)
+    return project
+
+
+def stopped(project, arguments, begun):
+    """Start the command line, press Ctrl-C once it has `begun`, and give what it says."""
+    run = start(project, arguments)
+    deadline = time.monotonic() + 60
+    while not begun(run):
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started = psutil.Process(run.pid).children(recursive=True)
+    assert started
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == 130
+    _, running = psutil.wait_procs(started, timeout=3)
+    assert [process for process in running if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert "Traceback" not in said
+    return said.partition("topobook: ")[2].splitlines()
+
+
+def executes(project):
+    """Whether the chapter has begun what takes long."""
+    begun = project.notebooks / "begun"
+    begun.unlink(missing_ok=True)
+    return lambda _: begun.exists()
+
+
+def renders(run):
+    """Whether Jupyter Book has been at work for a second."""
+    children = psutil.Process(run.pid).children()
+    return any(
+        "jupyter_book" in " ".join(child.cmdline()) and time.time() - child.create_time() > 1
+        for child in children
+        if child.status() != psutil.STATUS_ZOMBIE
+    )
+
+
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process")
+
+
+@needs_signals
+@pytest.mark.slow
+@pytest.mark.parametrize("while_", ["a chapter executes", "the pages are rendered"])
+def test_ctrl_c_leaves_the_last_good_book(built, while_):
+    html, results = built.build / "html", built.build / "results.json"
+    book_before = tree(html, results)
+    assert results.read_bytes() == (html / "results.json").read_bytes()
+    if while_ == "a chapter executes":
+        first, last = stopped(built, ["book", "--preset", "long"], executes(built))
+    else:
+        (built.notebooks / "intro.md").write_text("# Another title\n")
+        first, last = stopped(built, ["book", "--preset", "large"], renders)
+    assert first == "stopped"
+    assert last.startswith("The last good book is still in place, and the chapters that were fin")
+    assert tree(html, results) == book_before
+    assert not list(built.build.rglob("*.part.ipynb"))
+    built.build_book("large", progress=False)
+    assert "15.00" in (html / "small.html").read_text()
+    assert json.loads(results.read_text())["small"]["verdict"] == "not reproduced"
+    assert results.read_bytes() == (html / "results.json").read_bytes()
+
+
+@needs_signals
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_notebook_that_was_there(built):
+    mine = built.root / "mine.ipynb"
+    mine.write_text("the last run")
+    arguments = ["run", "small", "-p", "words", "wait", "-o", "mine.ipynb"]
+    first, last = stopped(built, arguments, executes(built))
+    assert first == "stopped"
+    assert last.endswith("one that was there before is as it was")
+    assert mine.read_text() == "the last run"
+    assert list(built.root.glob("*.ipynb")) == [mine]
+
+
+@needs_signals
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_keeps_the_finished_runs_of_a_sweep(built, tmp_path, jobs):
+    done = tmp_path / "done"
+    begins = executes(built)
+    grid = ["--grid", "words", "short", "wait", "-o", str(done), "--jobs", jobs]
+
+    def begun(run):
+        finished = [f for f in done.glob("*.ipynb") if not f.name.endswith(".part.ipynb")]
+        return begins(run) and len(finished) == 1
+
+    first, last = stopped(built, ["sweep", "small", *grid], begun)
+    assert first == "stopped"
+    assert last == "The runs that were finished are kept: the same command goes on from there"
+    (finished,) = done.iterdir()
+    before = finished.stat().st_mtime_ns
+    assert main_in(built.root, ["sweep", "small", *grid[:3], *grid[4:]]) == 0
+    assert finished.stat().st_mtime_ns == before
+
+
+def main_in(folder, arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return main(arguments)
