@@ -70,6 +70,8 @@ def main(arguments=None):
     pretrain.add_argument("--epochs", type=int, default=3)
     pretrain.add_argument("--seed", type=int, default=0)
     commands.add_parser("list", help="show the chapters and their parameters")
+    links = commands.add_parser("links", help="check the links of the built book and of README.md")
+    links.add_argument("--external", action="store_true", help="also those to other sites")
 
     cache = commands.add_parser("cache", help="what is kept on disk so as not to be computed twice")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -96,6 +98,8 @@ def main(arguments=None):
             return _sweep(project, options)
         elif options.command == "book":
             project.build_book(options.preset)
+        elif options.command == "links":
+            return _links(project, options)
         else:
             _list(project)
     except BookError as error:
@@ -150,6 +154,20 @@ def _sweep(project, options):
     )
     failed = int((table["error"] != "").sum())
     print(f"{len(table)} runs, {failed} failed; the table is {out / 'results.csv'}")
+    return 1 if failed else 0
+
+
+def _links(project, options):
+    from topo_utils.links import check_external_links, check_internal_links
+
+    checks = {"inside the book and README.md": check_internal_links}
+    if options.external:
+        checks["to other sites"] = check_external_links
+    failed = False
+    for where, check in checks.items():
+        broken, checked = check(project)
+        print(*broken, f"{checked} links {where}, {len(broken)} broken", sep="\n")
+        failed = failed or bool(broken)
     return 1 if failed else 0
 
 
