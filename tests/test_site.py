@@ -4,7 +4,6 @@ import functools
 import http.server
 import json
 import re
-import shutil
 import threading
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 
 from topo_utils import betti_numbers
-from topo_utils.book import Project
+from topo_utils.book import BookError, Project
 from topo_utils.links import check_internal_links
+from topo_utils.pdf import launch_chromium
 
 ROOT = Path(__file__).parents[1]
 PAGES, CHAPTERS = Project(ROOT).pages(), Project(ROOT).chapters()
@@ -23,15 +23,11 @@ PAGES, CHAPTERS = Project(ROOT).pages(), Project(ROOT).chapters()
 @pytest.fixture(scope="module")
 def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next(filter(None, map(shutil.which, names)), None)
     with playwright.sync_playwright() as run:
-        own = run.chromium.executable_path
-        if not path and not Path(own).is_file():
+        try:
+            browser = launch_chromium(run)
+        except BookError:
             pytest.skip("no Chromium: install it with the system's packages (.ci/run does)")
-        # The container of a continuous integration has neither a sandbox nor a graphics card.
-        flags = ["--no-sandbox", "--disable-background-networking", "--enable-unsafe-swiftshader"]
-        browser = run.chromium.launch(executable_path=path or own, args=flags)
         yield browser
         browser.close()
 

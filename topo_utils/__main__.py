@@ -72,6 +72,8 @@ def main(arguments=None):
     commands.add_parser("list", help="show the chapters and their parameters")
     links = commands.add_parser("links", help="check the links of the built book and of README.md")
     links.add_argument("--external", action="store_true", help="also those to other sites")
+    pdf = commands.add_parser("pdf", help="print the built book as one PDF")
+    pdf.add_argument("-o", dest="out", metavar="OUT", help="the PDF, else _build/book.pdf")
 
     cache = commands.add_parser("cache", help="what is kept on disk so as not to be computed twice")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -100,6 +102,8 @@ def main(arguments=None):
             project.build_book(options.preset)
         elif options.command == "links":
             return _links(project, options)
+        elif options.command == "pdf":
+            _pdf(project, options)
         else:
             _list(project)
     except BookError as error:
@@ -169,6 +173,13 @@ def _links(project, options):
         print(*broken, f"{checked} links {where}, {len(broken)} broken", sep="\n")
         failed = failed or bool(broken)
     return 1 if failed else 0
+
+
+def _pdf(project, options):
+    from topo_utils.pdf import write_pdf
+
+    path, count = write_pdf(project, options.out)
+    print(f"The book is at {path}, {count} pages")
 
 
 def _pretrain(options):

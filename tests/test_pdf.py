@@ -1,0 +1,141 @@
+"""The book as one PDF: what is in it, where its links lead, and what is said when it cannot be."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from test_book import make_project
+
+from topo_utils.__main__ import main
+from topo_utils.book import BookError
+from topo_utils.pdf import launch_chromium, write_pdf
+
+pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+ROOT = Path(__file__).parents[1]
+INTRO = """\
+# Intro
+
+See {doc}`small`, and [elsewhere](https://elsewhere.org/).
+
+```
+first %s last
+```
+
+:::{dropdown} A question
+The hidden answer.
+:::
+"""
+
+
+@pytest.fixture(scope="module")
+def browser_there():
+    with playwright.sync_playwright() as run:
+        try:
+            launch_chromium(run).close()
+        except BookError:
+            pytest.skip("no Chromium: install it with the system's packages (.ci/run does)")
+
+
+def without_spaces(text):
+    return re.sub(r"\s", "", text)
+
+
+def read(path):
+    """The texts of a PDF's pages, and the names and addresses to which its links lead."""
+    reader = pypdf.PdfReader(path)
+    inside, outside = set(), set()
+    for page in reader.pages:
+        for link in page.get("/Annots", []):
+            link = link.get_object()
+            if "/Dest" in link:
+                inside.add(link["/Dest"])
+            elif "/A" in link:
+                outside.add(link["/A"]["/URI"])
+    places = {
+        name: reader.get_destination_page_number(place)
+        for name, place in reader.named_destinations.items()
+    }
+    return [page.extract_text() for page in reader.pages], places, inside, outside
+
+
+@pytest.mark.slow
+def test_a_small_book_is_printed(tmp_path, monkeypatch, capsys, browser_there):
+    project = make_project(tmp_path)
+    monkeypatch.chdir(project.root)
+    # As in the book, whose rules for print are in its style sheet.
+    (project.notebooks / "_static").mkdir()
+    shutil.copy(ROOT / "notebooks/_static/book.css", project.notebooks / "_static")
+    more = "myst_enable_extensions: [colon_fence], html_static_path: [_static], "
+    more += "html_css_files: [book.css], "
+    config = (project.root / "_config.yml").read_text()
+    (project.root / "_config.yml").write_text(config.replace("{config: {", "{config: {" + more))
+    (project.notebooks / "intro.md").write_text(INTRO % " ".join(["word"] * 100))
+    project.build_book(progress=False)
+    capsys.readouterr()
+    assert main(["pdf"]) == 0
+    pdf = project.build / "book.pdf"
+    texts, places, inside, outside = read(pdf)
+    assert capsys.readouterr().out == f"The book is at {pdf}, {len(texts)} pages\n"
+    # Cover, contents, and every chapter on a page of its own, where the contents say it is.
+    assert texts[0].startswith("Small")
+    for title, number in re.findall(r"^(Intro|A small chapter)\s*(\d+)$", texts[1], re.MULTILINE):
+        assert texts[int(number) - 1].startswith(title)
+        assert texts[int(number) - 1].rstrip().endswith(number)
+    assert len(re.findall(r"\d+$", texts[1], re.MULTILINE)) >= 2
+    text = "\n".join(texts)
+    assert "The hidden answer." in text
+    # What would be cut off at the edge is not in a PDF at all: the long line is broken.
+    assert without_spaces("word last") in without_spaces(text)
+    assert inside <= set(places)
+    assert outside == {"https://elsewhere.org/"}
+    assert main(["pdf", "-o", str(tmp_path / "mine.pdf")]) == 0
+    assert (tmp_path / "mine.pdf").is_file()
+
+
+@pytest.mark.slow
+def test_the_whole_book_is_printed(built, browser_there):
+    path, count = write_pdf(built)
+    texts, places, inside, outside = read(path)
+    assert len(texts) == count
+    for page in built.pages():
+        title = without_spaces(built._title(page))
+        assert without_spaces(texts[places[f"/{page}"]]).startswith(title)
+    # Every line of every cell, folded ones, too: what is cut off at the edge is not in a PDF.
+    footer = r"The topology of embeddings\s*\d+\s*$"
+    text = without_spaces("".join(re.sub(footer, "", text) for text in texts))
+    for chapter in built.chapters():
+        cells = [cell.source for cell in built.read(chapter).cells if cell.cell_type == "code"]
+        for line in "\n".join(cells).splitlines():
+            assert without_spaces(line) in text, f"{chapter}: {line}"
+    assert "Solution" in text
+    assert "\\(" not in text  # formulas are typeset
+    assert "\\frac" not in text
+    assert inside <= set(places)
+    assert not any("book.invalid" in link for link in outside)
+
+
+def test_without_a_book_there_is_no_pdf(tmp_path):
+    with pytest.raises(BookError, match=r"no built book in .*_build. Build it first with topobook"):
+        write_pdf(make_project(tmp_path))
+
+
+def test_without_a_package_it_is_named(tmp_path, monkeypatch):
+    project = make_project(tmp_path)
+    (project.build / "html").mkdir(parents=True)
+    (project.build / "html" / "index.html").touch()
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+    with pytest.raises(BookError, match=r"pypdf is not installed. Install it with pip install"):
+        write_pdf(project)
+
+
+def test_without_a_browser_it_is_said():
+    def launch(**_):
+        raise playwright.Error("no such browser")
+
+    with pytest.raises(BookError, match=r"no Chromium, Chrome or Edge could be started. Install"):
+        launch_chromium(SimpleNamespace(chromium=SimpleNamespace(launch=launch)))
