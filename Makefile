@@ -13,12 +13,14 @@ BIN := $(VENV)/bin
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install book assignments test lint format bench lab clean
+.PHONY: help install book assignments test lint format bench lab links pdf clean
 
 help:
 	@echo "make book     build the book: _build/html/index.html (PRESET=smoke for a quick one)"
 	@echo "make test     run the tests"
 	@echo "make assignments  the problem sets for nbgrader: _build/assignments"
+	@echo "make links    check the links of the built book (EXTERNAL=1: also those to other sites)"
+	@echo "make pdf      the built book as one PDF: _build/book.pdf (needs Chromium)"
 	@echo "make lab      open the chapters as notebooks in JupyterLab"
 	@echo "make lint     check style and format;  make format  mends them"
 	@echo "make bench    the engine's speed against the forward pass and CubicalRipser, as ratios"
@@ -52,6 +54,12 @@ format: install
 
 bench: install
 	$(BIN)/python tests/bench.py
+
+links: install
+	$(BIN)/python -m topo_utils links $(if $(EXTERNAL),--external)
+
+pdf: install
+	$(BIN)/python -m topo_utils pdf
 
 lab: install
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/python -m jupyterlab notebooks

@@ -4,18 +4,17 @@ import functools
 import http.server
 import json
 import re
-import shutil
 import threading
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urljoin
 
 import nbformat
 import numpy as np
 import pytest
 
 from topo_utils import betti_numbers
-from topo_utils.book import Project
+from topo_utils.book import BookError, Project
+from topo_utils.links import check_internal_links
+from topo_utils.pdf import launch_chromium
 
 ROOT = Path(__file__).parents[1]
 PAGES, CHAPTERS = Project(ROOT).pages(), Project(ROOT).chapters()
@@ -24,15 +23,11 @@ PAGES, CHAPTERS = Project(ROOT).pages(), Project(ROOT).chapters()
 @pytest.fixture(scope="module")
 def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next(filter(None, map(shutil.which, names)), None)
     with playwright.sync_playwright() as run:
-        own = run.chromium.executable_path
-        if not path and not Path(own).is_file():
+        try:
+            browser = launch_chromium(run)
+        except BookError:
             pytest.skip("no Chromium: install it with the system's packages (.ci/run does)")
-        # The container of a continuous integration has neither a sandbox nor a graphics card.
-        flags = ["--no-sandbox", "--disable-background-networking", "--enable-unsafe-swiftshader"]
-        browser = run.chromium.launch(executable_path=path or own, args=flags)
         yield browser
         browser.close()
 
@@ -204,36 +199,10 @@ def test_the_theme_can_be_changed(open_page):
     assert root.get_attribute("data-theme") == "light"
 
 
-class _Links(HTMLParser):
-    def __init__(self, file):
-        super().__init__()
-        self.links, self.ids = [], set()
-        self.feed(file.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.ids |= {attributes.get("id"), attributes.get("name")}
-        for name in ("href", "src"):
-            if attributes.get(name) and tag not in ("base",):
-                self.links.append(attributes[name])
-
-
 def test_no_link_inside_the_book_is_broken(built):
-    html = built.build / "html"
-    pages = {file.name: _Links(file) for file in html.glob("*.html")}
-    broken = []
-    for name, page in pages.items():
-        for link in page.links:
-            target, fragment = urldefrag(urljoin(f"/{name}", link))
-            if not target.startswith("/"):
-                continue  # another site: checked by command
-            file = html / unquote(target).lstrip("/").partition("?")[0]
-            there = (
-                not fragment or file.suffix != ".html" or unquote(fragment) in pages[file.name].ids
-            )
-            if not file.is_file() or not there:
-                broken.append(f"{name}: {link}")
+    broken, checked = check_internal_links(built)
     assert broken == []
+    assert checked > 1000
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -85,6 +85,10 @@ def main(arguments=None):
     pretrain.add_argument("--epochs", type=int, default=3)
     pretrain.add_argument("--seed", type=int, default=0)
     commands.add_parser("list", help="show the chapters and their parameters")
+    links = commands.add_parser("links", help="check the links of the built book and of README.md")
+    links.add_argument("--external", action="store_true", help="also those to other sites")
+    pdf = commands.add_parser("pdf", help="print the built book as one PDF")
+    pdf.add_argument("-o", dest="out", metavar="OUT", help="the PDF, else _build/book.pdf")
 
     cache = commands.add_parser("cache", help="what is kept on disk so as not to be computed twice")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -124,6 +128,10 @@ def main(arguments=None):
             return _sweep(project, options)
         elif options.command == "book":
             project.build_book(options.preset)
+        elif options.command == "links":
+            return _links(project, options)
+        elif options.command == "pdf":
+            _pdf(project, options)
         else:
             _list(project)
         sys.stdout.flush()  # not at exit, where it is too late for what follows
@@ -369,6 +377,27 @@ def _sweep(project, options):
     failed = int((table["error"] != "").sum())
     print(f"{len(table)} runs, {failed} failed; the table is {out / 'results.csv'}")
     return 1 if failed else 0
+
+
+def _links(project, options):
+    from topo_utils.links import check_external_links, check_internal_links
+
+    checks = {"inside the book and README.md": check_internal_links}
+    if options.external:
+        checks["to other sites"] = check_external_links
+    failed = False
+    for where, check in checks.items():
+        broken, checked = check(project)
+        print(*broken, f"{checked} links {where}, {len(broken)} broken", sep="\n")
+        failed = failed or bool(broken)
+    return 1 if failed else 0
+
+
+def _pdf(project, options):
+    from topo_utils.pdf import write_pdf
+
+    path, count = write_pdf(project, options.out)
+    print(f"The book is at {path}, {count} pages")
 
 
 def _pretrain(options):

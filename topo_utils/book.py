@@ -63,6 +63,7 @@ _EXTRAS = {
     "plotly psutil pydantic yaml",
     "cluster": "dask distributed",
     "networks": "timm",
+    "pdf": "bs4 playwright pypdf",
 }
 
 
@@ -484,7 +485,7 @@ class Project:
         digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
         digest.update(self.source(chapter).read_bytes())
         for file in sorted(Path(__file__).parent.rglob("*")):
-            ours = ("book.py", "__main__.py", "sweep.py")
+            ours = ("book.py", "__main__.py", "sweep.py", "links.py", "pdf.py")
             if file.suffix in (".py", ".csv", ".json") and file.name not in ours:
                 digest.update(file.read_bytes())
         digest.update(json.dumps(_environment()).encode())
@@ -740,30 +741,38 @@ def check_page_folder(folder):
 
 def _render(source, out, pages, strict=True):
     """Let Jupyter Book make HTML of a staged folder; returns where it is."""
-    _require("jupyter_book")
     # Only what a build has completed is gone on from: else a page that was cut off, or one with a
     # warning, would not be looked at again.
     complete = out / "complete"
     if not complete.is_file():
         shutil.rmtree(out, ignore_errors=True)
     complete.unlink(missing_ok=True)
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
-    command += [str(source), "--path-output", str(out), "-q"]
-    command += ["-W", "-n", "--keep-going"] if strict else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = _jupyter_book(source, out, ["-W", "-n", "--keep-going"] if strict else [])
     html = out / "_build" / "html"
     missing = [page for page in pages if not (html / f"{page}.html").is_file()]
     if done.returncode or missing:
-        lines = _plain(done.stdout + done.stderr).splitlines()
-        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
         raise BookError(
             "Jupyter Book could not render the pages"
             + (f" (missing: {', '.join(missing)})\n" if missing else "\n")
-            + "\n".join(told),
+            + "\n".join(_lines_that_tell(done)),
             "Mend these places in notebooks/, and type it again; the last good book is still there",
         )
     complete.touch()
     return html
+
+
+def _jupyter_book(source, out, options):
+    """Let Jupyter Book build something of a staged folder; returns the process."""
+    _require("jupyter_book")
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
+    command += [str(source), "--path-output", str(out), "-q", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _lines_that_tell(done):
+    """The warnings and errors of a process of Jupyter Book, else the end of what it said."""
+    lines = _plain(done.stdout + done.stderr).splitlines()
+    return [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-15:]
 
 
 @functools.cache  # presets are checked against all chapters, again and again

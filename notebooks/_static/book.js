@@ -101,7 +101,10 @@
   }
 
   function curves(div, data) {
-    window.Plotly.newPlot(div.querySelector(".moving-scene"), data.data, data.layout, config);
+    const scene = div.querySelector(".moving-scene");
+    // On a phone the axis' title would be longer than the axis.
+    if (scene.clientWidth < 480) data.layout.font.size = 10;
+    window.Plotly.newPlot(scene, data.data, data.layout, config);
   }
 
   async function start() {
