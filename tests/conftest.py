@@ -1,5 +1,6 @@
 """The built book, and shapes and networks that several tests use."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,20 @@ import torch
 from torch import nn
 
 from topo_utils.book import Project
+
+
+def git(folder, *arguments):
+    """What git answers in a folder."""
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def git_status(folder):
+    """What git finds changed and new; None where there is no repository, or no git."""
+    try:
+        return git(folder, "status", "--porcelain", "--untracked-files=all")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,7 +37,9 @@ def own_cache(tmp_path_factory):
 def built(own_cache, tmp_path_factory):
     """The whole book with the smoke preset, built once for all tests."""
     project = Project(Path(__file__).parents[1], build=tmp_path_factory.mktemp("build"))
+    before = git_status(project.root)
     project.build_book("smoke")
+    project.git_status = before, git_status(project.root)
     return project
 
 
