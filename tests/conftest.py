@@ -1,5 +1,6 @@
 """The built book, and shapes and networks that several tests use."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,24 @@ import torch
 from torch import nn
 
 from topo_utils.book import Project
+
+# Under pytest-xdist the workers share the cores. Two threads of each on two cores would wait for
+# one another, in the workers themselves and in what they start.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if WORKERS > 1:
+    THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
+    torch.set_num_threads(THREADS)
+
+#: What takes long to set up and serves many tests, which therefore stay in one worker.
+SHARED = ("built", "courses", "cluster", "runs")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for name in SHARED:
+            if name in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 def git(folder, *arguments):
@@ -28,8 +47,10 @@ def git_status(folder):
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """What tests compute is kept apart from what the user has computed."""
+    folder = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOPO_UTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # One for all workers, each of which has a folder in that of the session.
+        patch.setenv("TOPO_UTILS_CACHE", str((folder.parent if WORKERS > 1 else folder) / "cache"))
         yield
 
 
