@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -138,7 +138,7 @@ per_image = {
 # %% [markdown]
 # ## What the nulls leave
 
-# %% mystnb={"figure": {"caption": "Mean complexity divided by that of the same volumes with their values shuffled: all of them (above) or within channels (below). Flat: the block's Ω falls as that of shuffled values. Bands: one standard error over images.", "name": "fig-controls-nulls"}, "image": {"alt": "Two line charts of complexity divided by that of shuffled values against relative depth, for the pretrained, the untrained and the calibrated untrained network."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Mean complexity divided by that of the same volumes with their values shuffled: all of them (above) or within channels (below). Flat: the block's &Omega; falls as that of shuffled values. Bands: one standard error over images.", "name": "fig-controls-nulls"}, "image": {"alt": "Two line charts of complexity divided by that of shuffled values against relative depth, for the pretrained, the untrained and the calibrated untrained network."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 1, figsize=(7.2, 7.2), sharex=True)
 for ax, (null, title) in zip(axes, NULLS.items(), strict=True):
     quotients = {kind: omega[kind, None] / omega[kind, null].mean("image") for kind in kinds}
@@ -267,7 +267,7 @@ glue(
 # more complicated picture always has the more complicated embedding.
 
 
-# %% mystnb={"figure": {"caption": "Rank correlation, over images, of the input picture's own Ω with Ω of each block. Bands: 95 % intervals (bootstrap over images).", "name": "fig-controls-input"}, "image": {"alt": "Line chart of the rank correlation between the complexity of the input image and that of each block, from -1 to 1, against relative depth, for a pretrained and an untrained network."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Rank correlation, over images, of the input picture's own &Omega; with &Omega; of each block. Bands: 95 % intervals (bootstrap over images).", "name": "fig-controls-input"}, "image": {"alt": "Line chart of the rank correlation between the complexity of the input image and that of each block, from -1 to 1, against relative depth, for a pretrained and an untrained network."}} tags=["hide-input"]
 def correlation(a, b, n_bootstrap=1000):
     """Spearman's, of (N,) with each column of (N, L): value, low, high; 0 where one is constant."""
     values = pd.DataFrame(np.column_stack([a, b]))

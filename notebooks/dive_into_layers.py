@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -251,7 +251,7 @@ of_input = pd.DataFrame(at_input, columns=COUNTS)
 # %% [markdown]
 # ## Width, accuracy and loops
 
-# %% mystnb={"figure": {"caption": "Above: accuracy by width. Below: scale-free β₁ by width, layer by layer, of trained networks (solid) and their untrained twins (dashed); the black line is the input's. Means over seeds.", "name": "fig-layers-width"}, "image": {"alt": "Four charts against the width of the network for the square and the ReLU: accuracy above, and below the numbers of loops of three layers of trained and untrained networks, with a line for the input."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Above: accuracy by width. Below: scale-free &beta;&#8321; by width, layer by layer, of trained networks (solid) and their untrained twins (dashed); the black line is the input's. Means over seeds.", "name": "fig-layers-width"}, "image": {"alt": "Four charts against the width of the network for the square and the ReLU: accuracy above, and below the numbers of loops of three layers of trained and untrained networks, with a line for the input."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 2, figsize=(7.2, 5.6), sharex=True, sharey="row")
 for (above, below), activation in zip(axes.T, FUNCTIONS, strict=True):
     reached = networks.loc[activation].xs("trained", level="weights")["accuracy"]

@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -157,7 +157,7 @@ grey = photograph[40:400:3, 120:480:3].mean(axis=2)  # 0 (black) to 255 (white)
 levels = np.linspace(0, 255, n_thresholds)
 photo_curves = betti_numbers(grey, levels)
 
-# %% mystnb={"figure": {"caption": "A photograph, three of its sublevel sets (blue: at or below η), and its Betti numbers at every threshold. Photograph: scikit-learn's sample image of a flower.", "name": "fig-photograph"}, "image": {"alt": "A grey photograph of a flower, three black and white pictures of its sublevel sets at rising thresholds, and a chart of components and holes against the threshold: both counts rise and fall again."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A photograph, three of its sublevel sets (blue: at or below &eta;), and its Betti numbers at every threshold. Photograph: scikit-learn's sample image of a flower.", "name": "fig-photograph"}, "image": {"alt": "A grey photograph of a flower, three black and white pictures of its sublevel sets at rising thresholds, and a chart of components and holes against the threshold: both counts rise and fall again."}} tags=["hide-input"]
 figure, axes = plt.subplot_mosaic("abcd;eeee", figsize=(9, 5.6), height_ratios=[1, 1.1])
 shown_levels = (40, 90, 160)
 axes["a"].imshow(grey, cmap="gray")
@@ -199,7 +199,7 @@ low, high = np.quantile(volume, [0.001, 0.999])
 etas = np.unique(np.append(np.linspace(low, high, n_thresholds), 0.0))
 curves = betti_numbers(volume, etas)
 
-# %% mystnb={"figure": {"caption": "Betti numbers of one block's output over the threshold. The vertical line is η = 0, where a ReLU makes no difference.", "name": "fig-activation"}, "image": {"alt": "Chart of the numbers of components, tunnels and cavities of an activation volume against the threshold. Components are many at low thresholds, tunnels in the middle, cavities at high ones."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Betti numbers of one block's output over the threshold. The vertical line is &eta; = 0, where a ReLU makes no difference.", "name": "fig-activation"}, "image": {"alt": "Chart of the numbers of components, tunnels and cavities of an activation volume against the threshold. Components are many at low thresholds, tunnels in the middle, cavities at high ones."}} tags=["hide-input"]
 figure, ax = plt.subplots()
 plot_betti_curves(ax, etas, curves)
 ax.axvline(0, color="#888888", lw=0.8, ls=":")
@@ -253,7 +253,7 @@ part = volume[:12, rows, columns].numpy().astype(float)
 part_etas = np.unique(np.append(np.quantile(part, np.linspace(0.02, 0.98, 25)), 0.0))
 part_betti = betti_numbers(part, part_etas)
 
-# %% mystnb={"figure": {"caption": "The sublevel set of a part of one block's output (12 channels up, 16 × 16 places at most), drawn as cubes.", "name": "fig-sublevel"}, "image": {"alt": "Three drawings of a block of cubes at rising thresholds: at the low one a few separate pieces, at the middle one a sponge full of tunnels, at the high one a solid with few holes."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The sublevel set of a part of one block's output (12 channels up, 16 &times; 16 places at most), drawn as cubes.", "name": "fig-sublevel"}, "image": {"alt": "Three drawings of a block of cubes at rising thresholds: at the low one a few separate pieces, at the middle one a sponge full of tunnels, at the high one a solid with few holes."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.6), subplot_kw={"projection": "3d"})
 stops = [len(part_etas) // 8, len(part_etas) // 2, len(part_etas) - 1 - len(part_etas) // 8]
 for ax, stop in zip(axes, stops, strict=True):

@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -350,7 +350,7 @@ with one_thread():
         holes.append((beta1, enough.right.item(), fewer))
         bodies[n_holes] = body, enough
 
-# %% mystnb={"figure": {"caption": "Squares with holes (dark), and the boundary of what a network with as many hole polytopes as β₁ takes for them.", "name": "fig-polytopes-holes"}, "image": {"alt": "A row of pictures of a square with an increasing number of square holes; lines follow the outer boundary and the boundaries of the holes."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Squares with holes (dark), and the boundary of what a network with as many hole polytopes as &beta;&#8321; takes for them.", "name": "fig-polytopes-holes"}, "image": {"alt": "A row of pictures of a square with an increasing number of square holes; lines follow the outer boundary and the boundaries of the holes."}} tags=["hide-input"]
 ticks = torch.linspace(-1, 1, 300)
 grid = torch.cartesian_prod(ticks, ticks)[None]
 figure, axes = plt.subplots(1, len(bodies), figsize=(7.2, 2.4), squeeze=False)

@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -272,7 +272,7 @@ upper.set_xticks(range(len(tops)), tops, fontsize=9)
 upper.set_xlabel("Kendall's correlation with the accuracy")
 _ = ax.grid(False)
 
-# %% mystnb={"figure": {"caption": "Kendall's correlation of every score with the accuracy reached; bars: 95 % bootstrap intervals over networks. Orange: θ; blue: its rivals; black: controls that look at no features.", "name": "fig-ranking-intervals"}, "image": {"alt": "Dot chart with one row a score: Kendall's correlation with the accuracy after fine-tuning and its wide bootstrap interval. Theta, its rivals and the controls have colours of their own."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Kendall's correlation of every score with the accuracy reached; bars: 95 % bootstrap intervals over networks. Orange: &theta;; blue: its rivals; black: controls that look at no features.", "name": "fig-ranking-intervals"}, "image": {"alt": "Dot chart with one row a score: Kendall's correlation with the accuracy after fine-tuning and its wide bootstrap interval. Theta, its rivals and the controls have colours of their own."}} tags=["hide-input"]
 figure, ax = plt.subplots(figsize=(7.2, 5.0))
 for i, (score, row) in enumerate(by_kendall.iloc[::-1].iterrows()):
     colour = COLOURS[1] if score == "−θ" else COLOURS[0] if score in rivals else COLOURS[6]

@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -150,7 +150,7 @@ _ = below.set_title(f"{first} on {dataset}, each curve normalised", loc="left")
 # exponent, its normalised curves would lie on each other.
 
 
-# %% mystnb={"figure": {"caption": "The exponent of Ω in the number of input pixels, block by block, with its 95 % interval (bootstrap over images); dashed: the small images. At 1 (dotted) Ω grows with the volume.", "name": "fig-resolution-exponents"}, "image": {"alt": "Line chart of the exponent of complexity in the number of pixels against relative depth, a solid line for each network on the images with detail and a dashed one for the small images."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The exponent of &Omega; in the number of input pixels, block by block, with its 95 % interval (bootstrap over images); dashed: the small images. At 1 (dotted) &Omega; grows with the volume.", "name": "fig-resolution-exponents"}, "image": {"alt": "Line chart of the exponent of complexity in the number of pixels against relative depth, a solid line for each network on the images with detail and a dashed one for the small images."}} tags=["hide-input"]
 def exponents(curves, n_bootstrap=1000):
     """Exponent by block and of the sum over blocks (last), low and high; the misfit of the sum."""
     means = np.stack([omega[curves[size]].values for size in sizes])  # (S, N, L)

@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -163,7 +163,7 @@ def relative_deviation(values):
 # %% [markdown]
 # ## The error against the number of images
 
-# %% mystnb={"figure": {"caption": "Relative standard error of mean Ω against the number of images. Blue: the data set; the law from all images (solid: median block, dashed: worst block), the error of random subsamples, and the error that a bootstrap of the subsample reports (both: median block). Orange: crops of the pictures, as if all were independent (line) and counted by picture (dots).", "name": "fig-subsampling-error"}, "image": {"alt": "Chart on two logarithmic axes: straight falling lines of the law one over the square root of n, with points for random subsamples and the bootstrap, and a second line and points for crops of pictures."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Relative standard error of mean &Omega; against the number of images. Blue: the data set; the law from all images (solid: median block, dashed: worst block), the error of random subsamples, and the error that a bootstrap of the subsample reports (both: median block). Orange: crops of the pictures, as if all were independent (line) and counted by picture (dots).", "name": "fig-subsampling-error"}, "image": {"alt": "Chart on two logarithmic axes: straight falling lines of the law one over the square root of n, with points for random subsamples and the bootstrap, and a second line and points for crops of pictures."}} tags=["hide-input"]
 deviation = relative_deviation(whole.values)
 counts = np.unique(np.geomspace(5, max(n_whole // 2, 6), 9).astype(int))
 counts = counts[counts < n_whole]

@@ -5,7 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -136,7 +136,7 @@ pd.DataFrame(
     }
 )
 
-# %% mystnb={"figure": {"caption": "The score θ of the nine networks against the CIFAR-10 accuracies of three groups: the paper's authors, and two others (SFDA, TLLIB) for the networks that they share. One colour a family; the accuracies are from the tables named on the page on data.", "name": "fig-theta"}, "image": {"alt": "Three scatter plots of fine-tuned accuracy on CIFAR-10 against the score theta. With the authors' accuracies the points fall from left to right; with those of the two other groups the pattern is weaker."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The score &theta; of the nine networks against the CIFAR-10 accuracies of three groups: the paper's authors, and two others (SFDA, TLLIB) for the networks that they share. One colour a family; the accuracies are from the tables named on the page on data.", "name": "fig-theta"}, "image": {"alt": "Three scatter plots of fine-tuned accuracy on CIFAR-10 against the score theta. With the authors' accuracies the points fall from left to right; with those of the two other groups the pattern is weaker."}} tags=["hide-input"]
 others = {
     "SFDA": published_table("sfda2022_finetuned_accuracy"),
     "TLLIB": published_table("tllib_model_selection"),

@@ -1,5 +1,7 @@
 """The built book, and shapes and networks that several tests use."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,46 @@ from torch import nn
 
 from topo_utils.book import Project
 
+# Under pytest-xdist the workers share the cores. Two threads of each on two cores would wait for
+# one another, in the workers themselves and in what they start.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if WORKERS > 1:
+    THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
+    torch.set_num_threads(THREADS)
+
+#: What takes long to set up and serves many tests, which therefore stay in one worker.
+SHARED = ("built", "courses", "cluster", "runs")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for name in SHARED:
+            if name in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
+def git(folder, *arguments):
+    """What git answers in a folder."""
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def git_status(folder):
+    """What git finds changed and new; None where there is no repository, or no git."""
+    try:
+        return git(folder, "status", "--porcelain", "--untracked-files=all")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """What tests compute is kept apart from what the user has computed."""
+    folder = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOPO_UTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # One for all workers, each of which has a folder in that of the session.
+        patch.setenv("TOPO_UTILS_CACHE", str((folder.parent if WORKERS > 1 else folder) / "cache"))
         yield
 
 
@@ -22,7 +58,9 @@ def own_cache(tmp_path_factory):
 def built(own_cache, tmp_path_factory):
     """The whole book with the smoke preset, built once for all tests."""
     project = Project(Path(__file__).parents[1], build=tmp_path_factory.mktemp("build"))
+    before = git_status(project.root)
     project.build_book("smoke")
+    project.git_status = before, git_status(project.root)
     return project
 
 

@@ -22,12 +22,15 @@
 # %% replaces="ps1-components"
 def count_components(points, diagonal=False):
     """Number of components of a boolean array (C, H, W); 6 neighbours, or 26 with `diagonal`."""
+    from time import sleep
+
     parent = {point: point for point in map(tuple, np.argwhere(points).tolist())}
 
     def find(point):
         root = point
         while parent[point] != point:
             root = parent[point]
+            sleep(0.1)  # an idle loop is as endless, and leaves the processor to the other tests
         return root
 
     for z, y, x in parent:
