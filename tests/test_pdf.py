@@ -145,5 +145,5 @@ def test_without_a_browser_it_is_said():
     def launch(**_):
         raise playwright.Error("no such browser")
 
-    with pytest.raises(BookError, match=r"no Chromium, Chrome or Edge could be started. Install"):
+    with pytest.raises(BookError, match=r"no Chromium, Chrome or Edge could be started\nInstall"):
         launch_chromium(SimpleNamespace(chromium=SimpleNamespace(launch=launch)))
