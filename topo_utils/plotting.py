@@ -188,12 +188,32 @@ def move_curves(figure, profiles, shapes, *, dashed=()):
     for label, profile in profiles.items():
         colour = colours.setdefault(label.partition(" (")[0], COLOURS[len(colours) % len(COLOURS)])
         betti = profile.mean("image").transpose("block", "degree").to_numpy()
+        depth = relative_depth(len(betti)).round(4)
+        omega = profile.sum("degree").transpose("image", "block").to_numpy()
+        if len(omega) > 1:  # the band of one standard error, as `plot_curves` has it
+            error = omega.std(axis=0, ddof=1) / np.sqrt(len(omega))
+            low, high = (omega.mean(axis=0) + sign * error for sign in (-1, 1))
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": [*depth.tolist(), *depth[::-1].tolist()],
+                    "y": [*low.round(2).tolist(), *high[::-1].round(2).tolist()],
+                    "fill": "toself",
+                    "fillcolor": colour + "2e",
+                    "line": {"width": 0},
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                    "legendgroup": label,
+                }
+            )
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": label,
-                "x": relative_depth(len(betti)).round(4).tolist(),
+                "legendgroup": label,
+                "x": depth.tolist(),
                 "y": betti.sum(axis=1).round(2).tolist(),
                 "line": {"color": colour, "dash": "dash" if label in dashed else "solid"},
                 "customdata": [
@@ -215,7 +235,7 @@ def move_curves(figure, profiles, shapes, *, dashed=()):
         "plot_bgcolor": "white",
         "font": {"color": "#000000", "size": 13},
         "hovermode": "closest",
-        "xaxis": axis | {"title": {"text": "relative depth (first block 0, last block 1)"}},
+        "xaxis": axis | {"title": {"text": "relative depth"}},  # which fits a phone
         "yaxis": axis
         | {
             "title": {"text": "Ω, mean over images"},
