@@ -6,6 +6,7 @@ pages of prose. Everything made lies under ``_build/``:
 
     executed/CHAPTER.ipynb    the notebooks of the last good build
     html/index.html           the last good book
+    book.pdf                  the same, printed
     results.json              the verdict of every finding
     failed/CHAPTER.ipynb      a chapter that stopped, for inspection
     runs/CHAPTER.ipynb        single runs with other parameters
