@@ -6,6 +6,7 @@ pages of prose. Everything made lies under ``_build/``:
 
     executed/CHAPTER.ipynb    the last complete run of each chapter
     html/index.html           the last good book
+    book.pdf                  the same, printed
     results.json              the verdict of every finding in it
     failed/CHAPTER.ipynb      a chapter that stopped, for inspection
     runs/CHAPTER.ipynb        single runs with other parameters

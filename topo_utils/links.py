@@ -68,7 +68,7 @@ def check_internal_links(project):
     """
     html = _built(project) / "html"
     # Under _static are the theme's own templates, which are no pages.
-    files = [file for file in html.rglob("*.html") if "_static" not in file.parts]
+    files = [file for file in html.rglob("*.html") if "_static" not in file.relative_to(html).parts]
     pages = {file: _Page(file.read_text(encoding="utf-8")) for file in files}
     readme = project.root / "README.md"
     if readme.is_file():

@@ -124,7 +124,7 @@ def write_pdf(project, out=None):
         page.route("**/*", answer)
         numbers = {}
         # A second time with the page numbers that the first has told.
-        for _ in range(2):
+        for last in (False, True):
             page.goto(_SITE, wait_until="load")
             page.evaluate("() => window.MathJax?.startup.promise")
             page.evaluate("Promise.all([...document.images].map((i) => i.decode().catch(() => 0)))")
@@ -136,8 +136,8 @@ def write_pdf(project, out=None):
                 display_header_footer=True,
                 header_template="<span></span>",
                 footer_template=_FOOTER,
-                outline=True,
-                tagged=True,
+                outline=last,
+                tagged=last,
             )
             reader = PdfReader(BytesIO(pdf))
             numbers = {
