@@ -23,6 +23,7 @@ if WORKERS > 1:
 SHARED = ("built", "courses", "cluster", "runs")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
 def pytest_collection_modifyitems(items):
     for item in items:
         for name in SHARED:

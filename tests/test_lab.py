@@ -103,7 +103,7 @@ def test_one_changed_parameter_is_one_changed_line(contents, name):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_first_cell_tells_how_to_change_the_parameters(name):
     first, *others = Project(ROOT).read(name).cells
-    assert "This page is a notebook: change the values under *Parameters*" in first.source
+    assert "change the values under *Parameters*, and run all its cells" in first.source
     tagged = [i for i, c in enumerate(others) if "parameters" in c.metadata.get("tags", [])]
     assert others[tagged[0] - 1].source.startswith("## Parameters")
 

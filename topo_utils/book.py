@@ -422,6 +422,7 @@ class Project:
         """
         import papermill
         from papermill.exceptions import PapermillExecutionError
+        from traitlets.config import Config
 
         _require("ipykernel")  # which runs in a process of its own
 
@@ -441,6 +442,8 @@ class Project:
                 cwd=str(self.notebooks),
                 progress_bar=progress,
                 kernel_name="python3",
+                # Of five seconds, torch would take half to be taken apart, and be stopped anyway.
+                config=Config(KernelManager={"shutdown_wait_time": 1.0}),
                 # It warns that it talks unencrypted to this very process, and calls it an error
                 # that it is stopped when it is done: neither is one.
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
