@@ -17,7 +17,7 @@
 # and places it: beside its own controls, which tell how much of its curve is architecture and
 # chance, and among the networks of this book on the same images.
 #
-# As it stands here it was made for one of the book's own networks. For yours, one command makes it
+# In the book it is made for one of the book's own networks. For yours, one command makes it
 # again, with files to go on with:
 #
 # ```

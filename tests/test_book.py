@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import nbformat
 import pytest
 
 from topo_utils.__main__ import main
-from topo_utils.book import BookError, Parameter, Project, compare_runs, record_finding
+from topo_utils.book import BookError, Parameter, Project, _typed, compare_runs, record_finding
 
 HEADER = """\
 # ---
@@ -417,6 +418,27 @@ def test_without_a_book_there_is_nothing_to_run(tmp_path):
 )
 def test_values_are_read_as_declared(annotation, text, value):
     assert Parameter("p", annotation, None, "").parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        ("list[str]", ["a", "it's", 'so "called"']),
+        ("list[str]", ["a b", "c"]),
+        ("str", 'it\'s $HOME; a "b"'),
+        ("str | None", None),
+        ("list[list[str]]", [["a", "b"]]),
+        ("float", 1e-5),
+        ("bool", True),
+    ],
+)
+def test_what_the_page_says_to_type_is_what_was_used(annotation, value):
+    (typed,) = shlex.split(_typed(value))  # as a shell hands it over
+    assert Parameter("p", annotation, None, "").parse(typed) == value
+
+
+def test_a_list_is_typed_as_a_person_would():
+    assert _typed(["efficientnet_lite0"]) == """'["efficientnet_lite0"]'"""
 
 
 @pytest.mark.parametrize(("annotation", "text"), [("int", "1.5"), ("int", "true"), ("bool", "1")])

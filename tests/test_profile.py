@@ -61,7 +61,7 @@ def place(tmp_path, monkeypatch):
 
 
 def words(page):
-    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page.read_text("utf-8"))).split())
 
 
 NETWORKS = {
@@ -83,14 +83,13 @@ def test_a_network_on_a_folder_of_photographs(place, capsys, name):
     out, errors = capsys.readouterr()
     for file in ("profile.nc", "profile.csv", "profile.svg", "page/your_network.html"):
         assert f"{place / 'out' / file}: " in out
-        assert (place / "out" / file).stat().st_size > 500
+        assert (place / "out" / file).stat().st_size > 100
     assert re.search(r"warning: .*skipped .*notes.txt \(.*broken.jpg \(", errors)
     assert "Traceback" not in errors
 
     # The same integers as by hand.
     weights = "random" if "--random-weights" in NETWORKS[name] else "pretrained"
     network = load_model(name, weights=weights)
-    size = int(NETWORKS[name][NETWORKS[name].index("--size") + 1]) if "--size" in out else None
     saved = xr.open_dataarray(place / "out" / "profile.nc").load()
     size = int(saved.attrs["image_size"].partition("x")[0])
     shapes, _ = block_shapes(network, size)

@@ -899,7 +899,10 @@ def _results(notebook):
 
 def _typed(value):
     """A parameter's value as it is typed on the command line."""
-    return shlex.quote(value if isinstance(value, str) else repr(value))
+    text = value if isinstance(value, str) else repr(value)
+    if not isinstance(value, str) and '"' not in text:
+        text = text.replace("'", '"')  # so that a list is '["a"]' in the shell
+    return shlex.quote(text)
 
 
 def _insert_rerun_box(notebook, box):
