@@ -1,6 +1,7 @@
 """Omega and its decay against closed forms, numpy's polynomial fit, and simulated coverage."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from topo_utils import (
     invariance,
     invariance_verdict,
     profile_distance,
+    profile_distances,
     published_table,
     relative_depth,
     theta_score,
@@ -388,6 +390,35 @@ def test_an_interval_without_order_has_no_verdict():
     for low, high in ((np.nan, 1.0), (0.0, np.nan), (1.0, 0.0)):
         with pytest.raises(ValueError, match="needed: two numbers in order"):
             invariance_verdict(low, high)
+
+
+def test_distances_are_those_that_an_invariance_is_made_of():
+    curves = {name: counts(12, 7, slope, seed=i) for i, (name, slope) in enumerate(SLOPES.items())}
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    table = profile_distances(curves, pairs, n_bootstrap=50)
+    found = invariance(curves, pairs[:1], pairs[1:], n_bootstrap=50).pairs
+    pd.testing.assert_frame_equal(table, found[list(table)])
+    assert (table["low"] <= table["high"]).all()
+    plain = [profile_distance(curves[a], curves[b]) for a, b in pairs]
+    np.testing.assert_allclose(np.hypot(table["distance"], table["floor"]), plain, rtol=1e-6)
+
+
+SLOPES = {"a": -1.0, "b": -3.0, "c": -5.0}
+
+
+def test_a_curve_is_at_no_distance_from_itself():
+    curve = counts(12, 7)
+    (row,) = profile_distances({"a": curve, "b": curve}, [("a", "b")]).to_dict("records")
+    assert row["distance"] < 0.05
+
+
+def test_distances_of_what_cannot_be_compared_are_refused():
+    with pytest.raises(ValueError, match="there are no pairs; needed: at least one"):
+        profile_distances({"a": counts(3, 4)}, [])
+    with pytest.raises(ValueError, match="no curve b; curves: a"):
+        profile_distances({"a": counts(3, 4)}, [("a", "b")])
+    with pytest.raises(ValueError, match="curve b has 1 image"):
+        profile_distances({"a": counts(3, 4), "b": counts(1, 4)}, [("a", "b")])
 
 
 def test_invariance_of_what_cannot_be_compared_is_refused():

@@ -1,5 +1,6 @@
 """Nothing is computed twice, nothing is lost: kills, damage, two runs at once, and what is kept."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -211,6 +212,23 @@ def test_names_of_networks_are_known_without_loading_them(cache, monkeypatch):
     monkeypatch.setattr("topo_utils.embedding.load_model", None)
     xr.testing.assert_identical(profile("efficientnet_lite0", "digits", **options), first)
     np.testing.assert_array_equal(first, given)
+
+
+def test_code_of_ones_own_is_not_known_by_its_name(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = []
+    for bias in (0.0, 1e6):
+        (tmp_path / "own_net.py").write_text(
+            "import torch\nfrom torch import nn\n\n\ndef make():\n"
+            "    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
+            f"    nn.init.constant_(net[0].bias, {bias})\n    return net\n"
+        )
+        sys.modules.pop("own_net", None)
+        importlib.invalidate_caches()
+        results.append(profile("own_net:make", images()))
+    sys.modules.pop("own_net", None)
+    assert results[0].sum() > 0
+    assert results[1].sum() == 0  # nothing is at or below 0
 
 
 @pytest.mark.slow
