@@ -204,6 +204,7 @@ def test_what_cannot_be_profiled_is_said_before_anything_is_measured(
     assert wrong.startswith("topobook: ")
     assert message in wrong
     assert len(todo) > 20
+    assert message == "a mistake of one's own" or "--debug" not in todo  # it says what to do
     assert "Traceback" not in errors
     assert not (place / "out").exists()
 

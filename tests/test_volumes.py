@@ -239,7 +239,7 @@ def test_blocks_by_a_regular_expression():
     assert names == [f"layer{i}.{j}" for i in range(1, 5) for j in range(2)]
     assert model_blocks("resnet18", "conv1") == ["conv1"]  # the whole name, not layer1.0.conv1
     with pytest.raises(
-        ValueError, match=r"no module's whole name matches 'block.*'; among .*conv1"
+        ValueError, match=r"no module's whole name matches 'block.*'; needed: .*conv1"
     ):
         model_blocks("resnet18", "block.*")
     with pytest.raises(ValueError, match=r"'\(' is no regular expression \(.*\); accepted"):

@@ -199,7 +199,9 @@ def _explained(error):
             return BookError(f"{place}{error.strerror or error}", todo)
         case ValueError() | TypeError():
             # Those of the package name what is accepted.
-            if said := re.fullmatch(r"(.*?)[;:] ((accepted|needed): .*)", str(error), re.DOTALL):
+            if said := re.fullmatch(
+                r"(.*?)[;:] ((accepted|needed|embedded|known): .*)", str(error), re.DOTALL
+            ):
                 return BookError(said[1], said[2][0].upper() + said[2][1:])
     return BookError(f"{type(error).__name__}: {error}", debug)
 
@@ -254,10 +256,22 @@ def _add_profile(commands):
     add("--blocks", metavar="REGEX", help="measure the modules whose whole name this matches")
     add("--size", type=int, metavar="PIXELS", help="height and width to which images are resized")
     add("--n-images", type=int, metavar="N", help="as many, drawn at random")
-    add("--thresholds", nargs="+", type=float, default=[0.0], metavar="ETA")
-    add("--compare-with", nargs="*", metavar="NAME", help="other networks than the book's three")
+    add(
+        "--thresholds",
+        nargs="+",
+        type=float,
+        default=[0.0],
+        metavar="ETA",
+        help="levels of the sublevel sets, in units of the activations (default: 0)",
+    )
+    add(
+        "--compare-with",
+        nargs="*",
+        metavar="NAME",
+        help="other networks than the book's three EfficientNet-Lites; without a NAME none",
+    )
     add("--seed", type=int, default=0, help="of random weights, the draw and the shuffles")
-    add("-o", dest="out", metavar="DIR", help="folder for what is made")
+    add("-o", dest="out", metavar="DIR", help="folder for what is made, else _build/profiles/NAME")
 
 
 _OFFLINE = (

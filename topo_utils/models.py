@@ -451,7 +451,7 @@ def _matching(model, pattern):
     names = [name for name in known if wanted.fullmatch(name)]
     if not names:
         raise ValueError(
-            f"no module's whole name matches {pattern!r}; among the {len(known)} names are: "
-            + ", ".join(known[:: max(1, len(known) // 12)][:12])
+            f"no module's whole name matches {pattern!r}; needed: one for some of the {len(known)} "
+            "names, among them " + ", ".join(known[:: max(1, len(known) // 12)][:12])
         )
     return names
