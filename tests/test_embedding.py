@@ -23,6 +23,7 @@ from torch.nn.utils import prune
 
 from topo_utils import (
     betti_numbers,
+    embedding,
     embedding_profile,
     load_images,
     load_model,
@@ -334,6 +335,18 @@ class Do(nn.Module):
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome(x)
+
+
+def test_the_error_is_raised_whichever_thread_stops_first(small_network, images, monkeypatch):
+    count = embedding._count
+
+    def first_is_stopped(model, images, positions, *others):
+        # As when another image has failed before the first was begun.
+        return None if positions[0] == 0 else count(model, images, positions, *others)
+
+    monkeypatch.setattr(embedding, "_count", first_is_stopped)
+    with pytest.raises(RuntimeError, match="in block '4'"):
+        profile(small_network.insert(4, Do(RuntimeError("in block '4'"))), images, ETAS)
 
 
 @pytest.mark.parametrize("batch_norm", ["eval", "per_image"])

@@ -225,7 +225,7 @@ def embedding_profile(
         for (first, stop), counts in zip(tasks, counted, strict=True):
             if isinstance(counts, BaseException):
                 errors.append(counts)
-            if errors:
+            if errors or counts is None:  # one that came after an error, wherever that was
                 continue  # until no thread is at work any more
             result[first:stop] = counts
             bar.update(stop - first)
