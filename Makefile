@@ -41,9 +41,9 @@ book: install
 assignments: install
 	$(BIN)/python notebooks/assignments/build.py
 
-# Two tests at a time; those that share what takes long to set up stay together.
+# Two tests at a time; tests/conftest.py says which stay together.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: install
 	$(BIN)/ruff check .

@@ -19,16 +19,23 @@ if WORKERS > 1:
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
     torch.set_num_threads(THREADS)
 
-#: What takes long to set up and serves many tests, which therefore stay in one worker.
-SHARED = ("built", "courses", "cluster", "runs")
+#: The files whose tests share the built book.
+BOOK = ("test_lab.py", "test_notebooks.py", "test_pdf.py", "test_site.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
-def pytest_collection_modifyitems(items):
-    for item in items:
-        for name in SHARED:
-            if name in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group(name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests that share what takes long to set up go to one worker, runs of chapters to any."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, test = nodeid.partition("::")
+            if test.startswith("test_chapters_run_with_other_parameters"):
+                return nodeid
+            return "book" if Path(file).name in BOOK else file
+
+    return Scheduling(config, log)
 
 
 def git(folder, *arguments):
