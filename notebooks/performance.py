@@ -287,7 +287,8 @@ all_thresholds = ratio(
         for _ in range(max(repeats // 3, 5))
     ]
 )
-largest = growth.groupby("voxels").filter(lambda rows: len(rows) > 1)["voxels"].max()
+# The largest that all were given.
+largest = growth.groupby("voxels").filter(lambda rows: len(rows) == 3)["voxels"].max()
 at_largest = growth[growth["voxels"] == largest].set_index("engine")
 factors = at_largest["seconds"] / at_largest["seconds"]["this book"]
 own = growth[growth["engine"] == "this book"]
