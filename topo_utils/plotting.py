@@ -238,7 +238,8 @@ def move_curves(figure, profiles, shapes, *, dashed=()):
         "xaxis": axis | {"title": {"text": "relative depth"}},  # which fits a phone
         "yaxis": axis
         | {
-            "title": {"text": "Ω, mean over images"},
+            "title": {"text": "Ω, mean over images", "standoff": 12},
+            "automargin": True,
             "type": "log",
             "tickvals": [step * 10**power for power in range(6) for step in (1, 2, 5)],
             "tickformat": ",d",
