@@ -1,6 +1,7 @@
 """The runner on a small book: what it makes, what it keeps, and what it refuses."""
 
 import html
+import importlib.metadata
 import json
 import re
 import shlex
@@ -11,7 +12,15 @@ import nbformat
 import pytest
 
 from topo_utils.__main__ import main
-from topo_utils.book import BookError, Parameter, Project, _typed, compare_runs, record_finding
+from topo_utils.book import (
+    BookError,
+    Parameter,
+    Project,
+    _environment,
+    _typed,
+    compare_runs,
+    record_finding,
+)
 
 HEADER = """\
 # ---
@@ -169,6 +178,17 @@ def test_a_book_is_built_and_rebuilt(project, capsys):
     project.build_book()
     assert results(project)["small"]["verdict"] == "reproduced"
     assert not (project.build / "failed").exists()
+
+
+def test_what_was_imported_makes_no_other_environment(tmp_path, monkeypatch):
+    before = _environment.__wrapped__()
+    assert any(said.startswith("numpy==") for said in before)
+    copies = tmp_path / "_vendor" / "vendored-1.0.dist-info"
+    copies.mkdir(parents=True)
+    (copies / "METADATA").write_text("Metadata-Version: 2.1\nName: vendored\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(copies.parent))
+    assert "vendored" in {d.name for d in importlib.metadata.distributions()}
+    assert _environment.__wrapped__() == before
 
 
 def test_a_chapter_runs_from_the_command_line(project, monkeypatch, capsys, tmp_path):

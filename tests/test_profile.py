@@ -55,7 +55,8 @@ def place(tmp_path, monkeypatch):
     (photographs / "broken.jpg").write_bytes((photographs / "a.jpg").read_bytes()[:900])
     (photographs / "notes.txt").write_text("no picture")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", "")  # the command adds to it
+    monkeypatch.setenv("TOPO_UTILS_CODE", str(tmp_path))  # as the command sets it where it is not
+    (tmp_path / "statistics.py").write_text("raise ImportError('this is not the library')\n")
     yield tmp_path
     sys.modules.pop("own_code", None)
 

@@ -118,8 +118,7 @@ def main(arguments=None):
             return 0
         project = Project()
         # Code of the user's own, module:callable, is found from where the command is typed.
-        paths = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        os.environ.setdefault("TOPO_UTILS_CODE", os.getcwd())
         if options.command == "run":
             _run(project, options)
         elif options.command == "profile":

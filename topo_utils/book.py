@@ -31,6 +31,7 @@ import platform
 import re
 import shlex
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
@@ -835,8 +836,14 @@ def _assignments(chapter, notebook):
 
 @functools.cache
 def _environment():
-    """Python and every installed package with its version."""
-    return [sys.version, *sorted({f"{d.name}=={d.version}" for d in distributions()})]
+    """Python and every installed package with its version.
+
+    Not what else is on ``sys.path``: setuptools, once it is imported, puts its own copies of other
+    packages there, and the same chapter would be another one before and after.
+    """
+    places = [*site.getsitepackages(), site.getusersitepackages()]
+    found = {f"{d.name}=={d.version}" for d in distributions(path=places)}
+    return [sys.version, *sorted(found)]
 
 
 def _read_run(path):

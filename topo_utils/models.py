@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import os
 import pickle
 import re
 import sys
@@ -73,7 +74,8 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     name : str
         One of `model_names()`; any other classifier of torchvision, or of timm where that is
         installed (``"timm:NAME"`` for one that both have); or ``"module:callable"``, a function or
-        class of your own that gives the network (the current folder is searched too).
+        class of your own that gives the network. The current folder is searched, too, and the one
+        that ``$TOPO_UTILS_CODE`` names (for `topobook`, where it is typed).
     weights : {"pretrained", "random"}
         ImageNet weights (Fashion-MNIST for the small networks of `topo_utils.candidates`), or the
         architecture's own random initialisation. A network of your own is as its callable gives it.
@@ -345,7 +347,9 @@ def _fetching(name):
 def _load_own(name, pretrained):
     """What ``module:callable`` gives; it brings its own weights."""
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    # Not PYTHONPATH: a file of the folder that is called as a library's would take its place.
+    folders = [os.environ.get("TOPO_UTILS_CODE", ""), str(Path.cwd())]
+    sys.path[:0] = folders
     try:
         make = getattr(importlib.import_module(module), attribute)
         model = make()
@@ -355,7 +359,8 @@ def _load_own(name, pretrained):
             "the callable takes no arguments and gives the network"
         ) from error
     finally:
-        sys.path.pop(0)
+        for folder in folders:
+            sys.path.remove(folder)
     if not isinstance(model, nn.Module):
         raise ValueError(f"network {name!r} gives {type(model).__name__}, not a torch.nn.Module")
     model.weights_name = f"as {name} gives them"
