@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import errno
 import logging
 import os
@@ -17,6 +18,7 @@ from topo_utils.book import (
     BookError,
     Project,
     _finding,
+    _results,
     check_page_folder,
     compare_runs,
     format_number,
@@ -354,7 +356,11 @@ def _profile(project, options):
     if options.compare_with is not None:
         parameters["compare_with"] = options.compare_with
     notebook = out / "your_network.ipynb"
-    project.run("your_network", parameters, notebook)
+    told = _results(project.run("your_network", parameters, notebook))
+    direction, beside, closest = (
+        ast.literal_eval(told[name]) for name in ("direction", "beside_controls", "closest")
+    )
+    print(f"Complexity {direction}. {beside}. {closest}.")
     page = project.write_page(notebook, out / "page")
     for file, what in (
         (out / "profile.nc", "Betti numbers by image, block, threshold and degree"),
