@@ -98,6 +98,21 @@ def test_blocks_of_a_module_of_the_users_own_are_its_children(small_network):
     assert len(model_blocks(own)) == 3 + 4
 
 
+def test_stacks_of_blocks_are_looked_into_and_blocks_are_not():
+    def layers(inputs, outputs):
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU())
+
+    network = nn.Module()
+    network.first, network.second = layers(3, 4), layers(4, 4)
+    network.stages = nn.Sequential(layers(4, 4), nn.Sequential(layers(4, 4), layers(4, 4)))
+    network.pool, network.head = nn.AdaptiveAvgPool2d(1), nn.Linear(4, 2)
+    names = ["first", "second", "stages.0", "stages.1.0", "stages.1.1", "pool", "head"]
+    assert model_blocks(network) == names
+    # While they are few, layers are better than nothing; an empty one has none.
+    few = nn.Sequential(layers(3, 4), nn.Sequential(), nn.Linear(4, 2))
+    assert model_blocks(few) == ["0.0", "0.1", "1", "2"]
+
+
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2", "googlenet"])
 def test_random_weights_depend_on_the_seed_and_only_on_it(name):
     torch.manual_seed(1)
@@ -240,6 +255,7 @@ OTHERS = {
     "efficientnet_b0": 16,
     "alexnet": 21,  # no blocks: its children, and theirs
     "timm:densenet121": 11,
+    "timm:convmixer_768_32": 36,  # its stack of 32, and what is around it
     "timm:res2net50d": 16,
     "timm:resnet18": 8,
     "timm:convnext_atto": 12,

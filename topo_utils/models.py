@@ -228,8 +228,9 @@ def model_blocks(model, pattern=None):
         EfficientNet-Lite its blocks without stem and head (16, 21, 21); the small networks of
         `topo_utils.candidates` their stem and blocks. Any other: the outermost modules whose class
         is called a block (Block, Bottleneck, InvertedResidual, MBConv, EncoderLayer, ...), such as
-        those of a ConvNeXt or a vision transformer; or, if it has fewer than two, its children
-        (while these are fewer than five, those of a Sequential in its place).
+        those of a ConvNeXt or a vision transformer; or, if it has fewer than two, its children (in
+        the place of a Sequential that is a stack of blocks, or of any while they are fewer than
+        five, those of its own).
     pattern : str, optional
         A regular expression, in the place of the rules: all modules whose whole name it matches,
         such as ``r"layer\\d\\.\\d"``.
@@ -430,17 +431,22 @@ def _repeated_blocks(model):
 
 
 def _children(model):
-    """Names of a network's children; while they are few, those of a Sequential in its place."""
+    """Names of a network's children; in the place of a Sequential that is a stack of blocks, or of
+    any while they are few, those of its own.
+    """
     children = dict(model.named_children())
-    while len(children) < 5 and any(isinstance(c, nn.Sequential) for c in children.values()):
-        inside = {}
+    while True:
+        few, inside = len(children) < 5, {}
         for name, child in children.items():
-            parts = child.named_children() if isinstance(child, nn.Sequential) else ()
-            inside |= {f"{name}.{part}": module for part, module in parts} or {name: child}
-        if inside.keys() == children.keys():  # all of them are empty
-            break
+            parts = dict(child.named_children()) if isinstance(child, nn.Sequential) else {}
+            stack = all(next(part.children(), None) is not None for part in parts.values())
+            if parts and (few or stack):
+                inside |= {f"{name}.{part}": module for part, module in parts.items()}
+            else:
+                inside[name] = child
+        if inside.keys() == children.keys():
+            return list(children)
         children = inside
-    return list(children)
 
 
 def _matching(model, pattern):
