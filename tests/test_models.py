@@ -1,5 +1,6 @@
 """Networks by name: their blocks, their weights, and what happens without a network."""
 
+import subprocess
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -272,6 +273,15 @@ def test_blocks_of_other_networks_are_found_by_rule(name):
     assert not any(a.startswith(f"{b}.") for a in blocks for b in blocks)  # none in another
     found, _ = run(model, blocks, size=224)
     assert found == blocks
+
+
+def test_timm_is_not_imported_for_networks_that_are_not_its_own():
+    code = (
+        "import sys; from topo_utils import load_model; load_model('efficientnet_lite0'); "
+        "load_model('fashion_plain_5'); load_model('alexnet', weights='random'); "
+        "sys.exit('timm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_weights_of_timm_that_cannot_be_fetched_name_what_works(monkeypatch):

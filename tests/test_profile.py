@@ -226,6 +226,20 @@ def test_weights_that_cannot_be_fetched_name_the_option(place, capsys, monkeypat
     assert not (place / "out").exists()
 
 
+@pytest.mark.parametrize("images", ["photographs", "folder:photographs"])
+def test_the_chapter_is_told_the_whole_place_of_the_images(place, monkeypatch, capsys, images):
+    class Told(Exception):
+        """Instead of a run."""
+
+    def run(project, chapter, parameters, out):
+        raise Told(parameters["dataset"])
+
+    monkeypatch.setattr("topo_utils.book.Project.run", run)
+    monkeypatch.setattr("topo_utils.__main__._explained", lambda error: error)
+    assert main(["profile", "--model", "fashion_plain_5", "--images", images, "-o", "out"]) == 1
+    assert capsys.readouterr().err.endswith(f"topobook: folder:{place / 'photographs'}\n")
+
+
 def test_a_folder_is_meant_from_where_it_is_typed(place, monkeypatch):
     from topo_utils.book import Project
 

@@ -23,6 +23,7 @@ from topo_utils.book import (
     compare_runs,
     format_number,
     how_to_install,
+    whole_folder,
 )
 
 
@@ -299,9 +300,9 @@ def _profile(project, options):
         raise BookError(f"-o {out} is a file", "Name a folder, which need not be there yet")
     check_page_folder(out / "page")
     images = options.images
-    if Path(images).expanduser().is_dir():
-        images = f"folder:{Path(images).expanduser().resolve()}"
-    elif images not in dataset_names() and not images.startswith("folder:"):
+    if Path(images).expanduser().is_dir() or images.startswith("folder:"):
+        images = whole_folder(images.removeprefix("folder:"))
+    elif images not in dataset_names():
         raise BookError(
             f"there is no folder {images}, and no data set of this name",
             f"Name a folder of pictures, or one of {', '.join(dataset_names())}",

@@ -330,9 +330,7 @@ class Project:
         for name, text in texts:
             values[name] = declared[name].parse(text) if name in declared else text
             if isinstance(values[name], str) and values[name].startswith("folder:"):
-                # From where it was typed: the chapter runs in another folder.
-                path = Path(values[name].removeprefix("folder:")).expanduser()
-                values[name] = f"folder:{path.resolve()}"
+                values[name] = whole_folder(values[name].removeprefix("folder:"))
         self._check(chapter, values)
         return {name: value for name, value in values.items() if value != declared[name].default}
 
@@ -733,6 +731,11 @@ def compare_runs(a, b):
 
 
 # ---------------------------------------------------------------------------------------------
+
+
+def whole_folder(path):
+    """The name of a folder of images with its whole path: a chapter runs in another folder."""
+    return f"folder:{Path(path).expanduser().resolve()}"
 
 
 def check_page_folder(folder):

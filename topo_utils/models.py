@@ -113,29 +113,35 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
 
 
 def _loader(name):
-    """The function that makes the network of this name."""
-    known = {}
+    """The function that makes the network of this name; the book's own come first."""
     if isinstance(name, str):
+        if name in EMBEDDED_MODELS:
+            return _load_lite
+        if name in CANDIDATES:
+            return load_candidate
+        if name in tv.list_models(module=tv):
+            return _load_torchvision
         if is_own(name):
             return _load_own
-        if find_spec("timm"):
-            import timm
-
-            known |= dict.fromkeys(timm.list_models(), _load_timm)
-        plain = name.removeprefix("timm:")
-        if plain == name:  # of a name that several have, the book's comes first
-            known |= dict.fromkeys(tv.list_models(module=tv), _load_torchvision)
-            known |= dict.fromkeys(CANDIDATES, load_candidate)
-            known |= dict.fromkeys(EMBEDDED_MODELS, _load_lite)
-        if plain in known:
-            return known[plain]
-    near = difflib.get_close_matches(str(name), known, n=3)
+        if name.removeprefix("timm:") in _timm_models():
+            return _load_timm
+    known = [*EMBEDDED_MODELS, *CANDIDATES, *tv.list_models(module=tv), *_timm_models()]
+    near = difflib.get_close_matches(str(name), dict.fromkeys(known), n=3)
     raise ValueError(
         f"unknown network {name!r}; embedded: {', '.join((*EMBEDDED_MODELS, *CANDIDATES))}; "
         f"of torchvision: {', '.join(TORCHVISION_MODELS)}, and its other classifiers; any name of "
         f"timm{'' if find_spec('timm') else ' (which is not installed: pip install timm)'}; "
         f"your own: module:callable{'. Near this name: ' * bool(near)}{', '.join(near)}"
     )
+
+
+def _timm_models():
+    """Names of timm's networks; none where it is not installed. Its import takes seconds."""
+    if not find_spec("timm"):
+        return []
+    import timm
+
+    return timm.list_models()
 
 
 def check_name(name):
