@@ -416,7 +416,7 @@ def _open_folder(name, size, n_images, seed, leave_out):
             paths.append(path)
         elif path.suffix.lower() in _HEIC:
             skipped[path] = _NO_HEIC
-        elif not os.path.exists(path):
+        elif os.path.islink(path) and not os.path.exists(path):
             skipped[path] = "a link that leads nowhere"
         else:
             skipped[path] = "its name is not that of a picture that can be read"
