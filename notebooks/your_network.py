@@ -228,9 +228,8 @@ for name, why in left_out.items():
     reasons.setdefault(why.partition(";")[0], []).append(f"`{name}`")
 notes = [f"Left out, since it {why}: {listed(names)}." for why, names in reasons.items()]
 if pictures.skipped:
-    notes.append(
-        f"Skipped, since they are no pictures: {listed(f'`{name}`' for name in pictures.skipped)}."
-    )
+    told = (f"`` {name} `` ({why})" for name, why in pictures.skipped.items())
+    notes.append(f"Skipped of the folder: {listed(told)}.")
 Markdown(" ".join(notes) or "Nothing was left out.")
 
 

@@ -5,23 +5,29 @@ import io
 import json
 import os
 import pickle
+import stat
+import struct
+import sys
 import warnings
 from collections import Counter
 from importlib.metadata import distribution
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+import xarray as xr
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from scipy.io import savemat
 from torchvision import datasets as tv
 
 from topo_utils import dataset_names, load_images, normalise, open_images, published_table
-from topo_utils.datasets import EMBEDDED_DATASETS
+from topo_utils.datasets import EMBEDDED_DATASETS, OUTPUT_MARK
 
 #: Number of images, number of classes, side in pixels (None: several), stem of foolbox's files.
 EMBEDDED = {
@@ -197,12 +203,29 @@ def test_a_draw_of_all_is_the_fixed_order():
         ({"size": 8.0}, r"image size is 8\.0; accepted"),
         ({"size": None}, "image size is None; accepted"),
         ({"size": True}, "image size is True; accepted"),
+        (
+            {"size": 10**6},
+            r"image size is 1000000, for which 1 image would take 24,000 GB of memory; accepted: "
+            r"here, which has \d+ GB, at most \d+",
+        ),
     ],
 )
-def test_numbers_that_are_refused(keywords, message):
-    for function in (load_images, open_images):
-        with pytest.raises(ValueError, match=message):
-            function("digits", **keywords)
+def test_numbers_that_are_refused(keywords, message, tmp_path, no_network):
+    grey(1).save(tmp_path / "a.png")
+    # Before a download, too. How many there are is known only afterwards.
+    names = ["digits", f"folder:{tmp_path}", "mnist"]
+    for name in names[:1] if "has 1797" in message else names:
+        for function in (load_images, open_images):
+            with pytest.raises(ValueError, match=message):
+                function(name, **keywords)
+
+
+def test_as_many_images_are_loaded_at_once_as_the_memory_takes(monkeypatch):
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 24 * 300, "SC_PAGE_SIZE": 16**2}.get)
+    assert load_images("digits", 16, 300)[0].shape == (300, 3, 16, 16)
+    assert len(open_images("digits", 16)) == 1797  # one by one
+    with pytest.raises(ValueError, match=r"1797 images would .*; accepted: here, .* at most 6$"):
+        load_images("digits", 16)
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers():
@@ -252,7 +275,9 @@ def test_a_folder_without_class_folders_has_no_labels(tmp_path):
     images, labels = load_images(f"folder:{tmp_path}", 8)
     assert sorted(levels(images)) == [50, 100]
     assert labels is None
-    image, label = open_images(f"folder:{tmp_path}", 8)[0]
+    told = "no picture has a label, since 1 of 2 lie in no class folder, such as b.png$"
+    with pytest.warns(UserWarning, match=told):
+        image, label = open_images(f"folder:{tmp_path}", 8)[0]
     assert image.shape == (3, 8, 8)
     assert label == -1
     assert open_images(f"folder:{tmp_path}", 8, 1, 3).labels is None
@@ -297,11 +322,15 @@ def test_pictures_of_more_than_8_bits_are_never_cut_in_silence(file, pixels, tmp
     assert file in message
 
 
-def truncated(kind):
+def encoded(kind, mode="RGB", **options):
     file = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(file, kind)
-    return file.getvalue()[:1500]
+    noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def truncated(kind):
+    return encoded(kind)[:1500]
 
 
 @pytest.mark.parametrize(
@@ -311,14 +340,18 @@ def truncated(kind):
         ("empty.jpg", b""),
         ("half.png", truncated("png")),
         ("half.jpg", truncated("jpeg")),
+        ("half.bmp", truncated("bmp")),
+        ("pipe.png", lambda path: os.mkfifo(path)),  # where reading would never end
+        ("socket.png", lambda path: os.mknod(path, stat.S_IFSOCK | 0o600)),
+        ("device.png", lambda path: Path(path).symlink_to("/dev/zero")),
     ],
 )
 def test_files_that_only_look_like_images_are_named_and_skipped(file, content, tmp_path):
     grey(1).save(tmp_path / "a.png")
-    (tmp_path / file).write_bytes(content)
+    content(tmp_path / file) if callable(content) else (tmp_path / file).write_bytes(content)
     (tmp_path / "z").mkdir()
     grey(2).save(tmp_path / "z" / "z.png")
-    with pytest.warns(UserWarning, match=rf"skipped what is no picture: {file} \(") as caught:
+    with pytest.warns(UserWarning, match=rf"skipped {file} \(") as caught:
         opened = open_images(f"folder:{tmp_path}", 8)
     assert len(caught) == 1
     assert list(opened.skipped) == [file]
@@ -356,15 +389,146 @@ def test_of_many_files_that_are_no_pictures_ten_are_named(tmp_path):
     assert len(opened) == 1
 
 
+def orientations():
+    """Pictures by kind and the orientation that they tell."""
+    for number in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = number
+        for kind in ("jpeg", "png", "webp", "tiff", "mpo"):
+            more = {"lossless": True} if kind == "webp" else {}
+            # A picture of two (mpo) has the name of a JPEG.
+            end = kind.replace("mpo", "jpg")
+            yield f"{kind}{number}.{end}", encoded(kind, exif=exif, **more)
+        for kind in ("png", "tiff"):
+            yield f"grey{number}.{kind}", encoded(kind, "L", exif=exif)
+        xmp = f'<tiff:Orientation>{number}</tiff:Orientation> tiff:Orientation="{number}"'
+        yield f"xmp{number}.jpeg", encoded("jpeg", xmp=xmp.encode())
+        info = PngInfo()
+        raw = exif.tobytes()
+        info.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n")
+        yield f"raw{number}.png", encoded("png", pnginfo=info)
+
+
 def test_a_photograph_is_turned_as_its_camera_says(tmp_path):
-    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
-    pixels[:4] = 255  # the upper half, as the sensor has it
+    for file, content in orientations():
+        (tmp_path / file).write_bytes(content)
+    opened = open_images(f"folder:{tmp_path}", 8)
+    assert len(opened) == 90
+    found = dict(zip(opened.files, map(opened.picture, range(90)), strict=True))
+    for file, picture in found.items():
+        with Image.open(io.BytesIO((tmp_path / file).read_bytes())) as image:
+            np.testing.assert_array_equal(picture, ImageOps.exif_transpose(image).convert("RGB"))
+        if file.startswith(("tiff", "webp", "raw")):
+            np.testing.assert_array_equal(picture, found[f"png{Path(file).stem[-1]}.png"])
+        if file.startswith("grey"):  # a TIFF that PIL would map into memory, and scramble
+            np.testing.assert_array_equal(picture, found[f"{Path(file).stem}.png"])
+    sizes = Counter(picture.size for picture in found.values())
+    assert sizes == {(48, 64): 54, (64, 48): 36}
+
+
+def directory(tags, order="<", tail=b""):
+    """An EXIF block with these tags, each (number, type, count, four bytes)."""
+    entries = [struct.pack(f"{order}HHL4s", *tag) for tag in tags]
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}L", 8)
+    return start + struct.pack(f"{order}H", len(tags)) + b"".join(entries) + bytes(4) + tail
+
+
+ON_ITS_SIDE = (0x0112, 3, 1, struct.pack("<HH", 6, 0))
+RATIONAL = (0x011A, 5, 1, struct.pack("<L", 8))
+NUMBERS = st.sampled_from([0x0112, 0x011A, 0x0128, 0x010F, 0x8769, 0x8825, 0xA005])
+TAGS = st.tuples(
+    NUMBERS | st.integers(0, 0xFFFF),
+    st.integers(0, 18),
+    st.sampled_from([0, 1, 2, 8, 2**31, 2**32 - 1]),
+    st.sampled_from([bytes(4), b"\6\0\0\0", b"\0\6\0\0", b"\x08\0\0\0"]) | st.binary(max_size=4),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(["jpeg", "png", "webp", "mpo"]),
+    st.builds(directory, st.lists(TAGS, max_size=5), st.sampled_from("<>"), st.binary(max_size=24))
+    | st.binary(max_size=40),
+)
+# Malformed beside the one that counts: a rational out of range, a pointer that is none, a text.
+@example("jpeg", directory([ON_ITS_SIDE, (0x8825, 2, 4, b"GPS\0")]))
+@example("png", directory([ON_ITS_SIDE, (0x8769, 5, 1, b"\x08\0\0\0")]))
+@example("webp", directory([ON_ITS_SIDE, (0x011A, 11, 1, b"\0\0\xc0\x7f")]))
+@example("jpeg", directory([ON_ITS_SIDE, RATIONAL, (0x8825, 4, 1, b"\xff\xff\xff\xff")]))
+@example("jpeg", directory([(0x0112, 5, 1, b"\x08\0\0\0")]))
+@example("jpeg", directory([(0x0112, 3, 2**31, b"\6\0\0\0")]))
+def test_what_is_taken_for_a_picture_can_be_read_whatever_its_camera_wrote(tmp_path, kind, exif):
+    file = tmp_path / "a.jpg"  # the content tells
+    file.write_bytes(encoded(kind, exif=b"Exif\0\0" + exif))
+    grey(1).save(tmp_path / "b.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PIL, too
+        opened = open_images(f"folder:{tmp_path}", 8)
+        assert [*opened.files, *opened.skipped] in ([file.name, "b.png"], ["b.png", file.name])
+        pictures = [opened.picture(i) for i in range(len(opened))]
+        if exif.startswith(directory([ON_ITS_SIDE])[10:22], 10):
+            assert pictures[0].size == (64, 48)
+        try:
+            with Image.open(file) as image:
+                expected = ImageOps.exif_transpose(image)
+        except Exception:  # it writes all tags anew, which fails on some
+            return
+    np.testing.assert_array_equal(pictures[0], expected)
+
+
+def test_a_file_that_is_another_when_it_is_read_is_named(tmp_path):
+    for name in "ab":
+        grey(1).save(tmp_path / f"{name}.png")
+    opened = open_images(f"folder:{tmp_path}", 8)
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"a\.png is no readable image: no format"):
+        opened[0]
+    (tmp_path / "b.png").unlink()
+    os.mkfifo(tmp_path / "b.png")
+    for read in (opened.__getitem__, opened.content):
+        with pytest.raises(ValueError, match=r"b\.png is gone"):
+            read(1)
+
+
+class FakeHeif(PngImageFile):
+    """What stands for a picture of this kind where the plugin is not installed."""
+
+    format, format_description = "HEIF", "HEIF"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_heic_needs_a_plugin(installed, tmp_path, monkeypatch):
+    def register():
+        monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
+        monkeypatch.setitem(Image.OPEN, "HEIF", (FakeHeif, None))
+        monkeypatch.setitem(Image.EXTENSION, ".heic", "HEIF")
+
+    plugin = SimpleNamespace(register_heif_opener=register) if installed else None
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    (tmp_path / "A.HEIC").write_bytes(encoded("png"))
+    (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypheic")
+    grey(1).save(tmp_path / "c.png")
+    with pytest.warns(UserWarning, match=r"skipped .*b\.jpg \("):
+        opened = open_images(f"folder:{tmp_path}", 8)
+    needed = "HEIC, which pillow-heif reads: pip install pillow-heif"
+    if installed:
+        assert opened.files == ["A.HEIC", "c.png"]
+        assert opened.skipped == {"b.jpg": "no format that can be read"}
+    else:
+        assert opened.files == ["c.png"]
+        assert opened.skipped == {"A.HEIC": needed, "b.jpg": needed}
+
+
+def test_heic_is_read(tmp_path):
+    pytest.importorskip("pillow_heif")
+    write(tmp_path, "a.png")
+    open_images(f"folder:{tmp_path}", 8)  # which lets PIL know of it
     exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    picture = np.asarray(open_images(f"folder:{tmp_path}", 8).picture(0))
-    assert picture[:4].max() == 0
-    assert picture[4:].min() == 255
+    exif[0x0112] = 6
+    (tmp_path / "a.heic").write_bytes(encoded("heif", exif=exif.tobytes()))
+    assert open_images(f"folder:{tmp_path}", 8).picture(0).size == (64, 48)
 
 
 @pytest.mark.parametrize(
@@ -379,6 +543,153 @@ def test_what_lies_beside_the_images_is_left_alone(other, tmp_path):
     images, labels = load_images(f"folder:{tmp_path}", 8)
     assert levels(images) == [9, 9]
     assert labels.tolist() == [0, 1]
+
+
+def write(root, *names):
+    """Pictures of one grey, each somewhat lighter than the last."""
+    for number, name in enumerate(names, 1):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey(number).save(path, "png")
+
+
+def test_links_are_followed_each_folder_once(tmp_path):
+    root = tmp_path / "root"
+    write(root, "a/1.png", "c/2.png")
+    write(tmp_path, "elsewhere/3.png", "elsewhere/deep/4.png", "one.png")
+    for link, target in {
+        "b": tmp_path / "elsewhere",
+        "again": "b",  # also after what it leads to
+        "a/loop": "..",
+        "a/self": "self",
+        "c/up": tmp_path,  # where it lies in
+        "c/single.png": tmp_path / "one.png",
+        "c/same.png": "2.png",  # of two names each is one of the data set
+        "c/nothing": "nowhere",
+        "c/nothing.png": "nowhere.png",
+        "elsewhere": tmp_path / "elsewhere" / "deep",
+    }.items():
+        (root / link).symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to(root)
+    with pytest.warns(UserWarning, match=r"skipped .*a/loop \(a link to \., and each folder"):
+        opened = open_images(f"folder:{root}", 8)
+    files = ["a/1.png", "again/3.png", "again/deep/4.png"]
+    files += ["c/2.png", "c/same.png", "c/single.png"]
+    assert opened.files == files
+    assert opened.labels.tolist() == [0, 1, 1, 2, 2, 2]
+    assert opened.skipped == {
+        "b": "a link to again, and each folder is read once",
+        "elsewhere": "a link to again/deep, and each folder is read once",
+        "a/loop": "a link to ., and each folder is read once",
+        "c/up": "a link to a folder that it lies in",
+        "again/back": "a link to ., and each folder is read once",
+        "a/self": "a link that leads nowhere",
+        "c/nothing": "a link that leads nowhere",
+        "c/nothing.png": "No such file or directory",
+    }
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError("no way in")])
+@pytest.mark.parametrize("which", [".", "b"])
+def test_a_folder_that_cannot_be_read_is_named(which, error, tmp_path, monkeypatch):
+    write(tmp_path, "a/1.png", "b/2.png")
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path) == tmp_path / which:
+            raise error
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    reason = error.strerror or "no way in"
+    if which == ".":
+        with pytest.raises(ValueError, match=rf"no image files in .*: \. \({reason}\); accepted"):
+            open_images(f"folder:{tmp_path}", 8)
+    else:
+        with pytest.warns(UserWarning, match=rf"skipped b \({reason}\)$"):
+            opened = open_images(f"folder:{tmp_path}", 8)
+        assert opened.files == ["a/1.png"]
+
+
+ODD = [
+    b"f\xe9.png",
+    b"two\nlines.png",
+    b"\x1b[31mred.png",
+    "t\u00e9\u202f`x\\xe9.png".encode(),
+    b"\xff/d.png",
+]
+
+
+def test_names_can_be_written_whatever_their_bytes(tmp_path):
+    write(tmp_path, *(os.fsdecode(name) for name in ODD))
+    write(tmp_path, *(os.fsdecode(name.replace(b"png", b"txt")) for name in ODD[:3]))
+    with pytest.warns(UserWarning, match="skipped") as caught:
+        opened = open_images(f"folder:{tmp_path}", 8)
+    assert opened.files == [
+        "\\x1b[31mred.png",
+        "f\\xe9.png",
+        "two\\nlines.png",
+        "t\u00e9\u202f`x\\xe9.png",
+        "\\xff/d.png",
+    ]
+    assert [image.shape for image, _ in opened] == [(3, 8, 8)] * 5
+    assert len(opened.skipped) == 3
+    for text in [*opened.files, *opened.skipped, *(str(w.message) for w in caught)]:
+        text.encode()
+        assert text.splitlines() == [text]
+        assert "\x1b" not in text
+    written = tmp_path / "a.nc"
+    coords = {"file": ("image", opened.files)}
+    xr.DataArray(np.zeros(5), dims="image", coords=coords).to_netcdf(written, engine="scipy")
+    assert xr.open_dataarray(written)["file"].values.tolist() == opened.files
+    (tmp_path / os.fsdecode(ODD[0])).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"f\\xe9\.png is no readable image"):
+        opened.picture(1)
+
+
+@pytest.mark.parametrize(
+    ("made", "pictures", "said"),
+    [
+        (["searchindex.js"], ["_static/a.png", "_images/b.PNG"], "a rendered page: 2 pictures"),
+        (["html/x.html"], ["jupyter_execute/b.png"], None),
+        ([OUTPUT_MARK], ["a.png"], "made by topobook profile: 1 picture"),
+        ([OUTPUT_MARK, "profile.nc"], [], None),  # nothing is lost
+    ],
+)
+def test_what_was_made_from_pictures_is_none_of_them(made, pictures, said, tmp_path):
+    write(tmp_path, "_static/1.png", "mine/searchindex.png", "mine/_static/2.png")
+    kept = open_images(f"folder:{tmp_path}", 8).files
+    write(tmp_path / "mine" / "out", *pictures)
+    for file in made:
+        (tmp_path / "mine" / "out" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / "out" / file).write_text("made")
+    place = "mine/out"
+    if "html/x.html" in made:
+        place, said = "mine/out/jupyter_execute", "a rendered page: 1 picture"
+    (tmp_path / "into").symlink_to(tmp_path / place / "_static")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        opened = open_images(f"folder:{tmp_path}", 8)
+    assert opened.files == kept
+    assert opened.skipped.get(place) == said
+    assert (said is None) == all(place not in str(w.message) for w in caught)
+
+
+def test_nothing_is_read_of_a_page_nor_below_what_is_left_out(tmp_path):
+    write(tmp_path, "a/1.png", "out/2.png", "out/b/3.png")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for out in ("out", "link"):
+        with pytest.warns(UserWarning, match=r"out \(made by topobook profile: 2 pictures\)"):
+            opened = open_images(f"folder:{tmp_path}", 8, leave_out=tmp_path / out)
+        assert opened.files == ["a/1.png"]
+    # The folder itself, or one that it lies in, is what was asked for.
+    for out in (tmp_path / "out", tmp_path, tmp_path / "nowhere"):
+        opened = open_images(f"folder:{tmp_path / 'out'}", 8, leave_out=out)
+        assert opened.files == ["2.png", "b/3.png"]
+    (tmp_path / "out" / "_static").mkdir()
+    (tmp_path / "out" / "searchindex.js").write_text("made")
+    with pytest.raises(ValueError, match=r"no image files in .*: \. \(a rendered page: 2 pic"):
+        open_images(f"folder:{tmp_path / 'out'}", 8)
 
 
 def test_no_file_stays_open(tmp_path):
@@ -400,8 +711,18 @@ def test_folders_that_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no image files in .* that can be read; accepted"):
         load_images(f"folder:{tmp_path / 'empty'}")
-    with pytest.raises(ValueError, match=r"notes.txt is not a folder"):
-        load_images(f"folder:{tmp_path / 'notes.txt'}")
+    # Names that no system takes, too.
+    for name in (
+        tmp_path / "notes.txt",
+        "x" * 300,
+        "a/" * 3000,
+        "~nobody-here/x",
+        "a\0b",
+        "\ud800",
+    ):
+        with pytest.raises(ValueError, match=r"is not a folder; accepted: folder:PATH") as caught:
+            load_images(f"folder:{name}")
+        assert str(caught.value).isprintable()
 
 
 # --- Through torchvision: on disk, and without a network
@@ -426,7 +747,12 @@ def test_without_a_network_the_embedded_sets_are_named(name, download, tmp_path,
     with pytest.raises(ConnectionError, match=f"data set {name} is not in") as caught:
         load_images(name, root=tmp_path / "new", download=download)
     message = str(caught.value)
-    for part in (*EMBEDDED_DATASETS, "folder:PATH", str(tmp_path)):
+    for part in (
+        *EMBEDDED_DATASETS,
+        "folder:PATH",
+        str(tmp_path),
+        "Without an internet connection",
+    ):
         assert part in message
     assert ("could not be downloaded" in message) is download
     assert ("download=False" in message) is not download

@@ -1,7 +1,9 @@
 """`topobook profile`: a network and images of the user's own, from the command line."""
 
 import html
+import os
 import re
+import shutil
 import sys
 
 import nbformat
@@ -14,8 +16,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
-from topo_utils import block_shapes, embedding_profile, load_model, topological_complexity
+from topo_utils import (
+    block_shapes,
+    embedding_profile,
+    load_model,
+    open_images,
+    topological_complexity,
+)
 from topo_utils.__main__ import main
+from topo_utils.datasets import OUTPUT_MARK
 
 OWN = """\
 import torch
@@ -127,14 +136,22 @@ def test_a_network_on_a_folder_of_photographs(place, capsys, name):
     text = words(place / "out" / "page" / "your_network.html")
     assert f"{name} ({network.weights_name})" in text
     assert "2 images of photographs" in text
-    assert "Skipped, since they are no pictures: notes.txt, broken.jpg" in text
+    skipped = (
+        "Skipped of the folder: notes.txt (its name is not that of a picture that can be read)"
+    )
+    assert f"{skipped}, broken.jpg (image file is truncated" in text
     assert "Of the other networks, efficientnet_lite1 has the curve" in text
     assert f"-p model {name}" in text or name == "efficientnet_lite0"
 
 
 @pytest.mark.slow
 def test_one_photograph_and_a_checkpoint(place, capsys):
+    # Its folder is where the result goes, too, and no name is what it should be.
     (place / "photographs" / "a.jpg").unlink()
+    bad = place / "photographs" / os.fsdecode(b"\xff")
+    (place / "photographs" / "été").rename(bad)
+    (bad / "b c.png").rename(bad / os.fsdecode(b"\xe9`\n.PNG"))
+    (place / "photographs" / "notes.txt").rename(bad / os.fsdecode(b"\x1b[31m\xe9.txt"))
     torch.manual_seed(5)
     state = load_model("own_code:Network").state_dict()
     state = {key: torch.randn_like(value) for key, value in state.items()}
@@ -149,9 +166,14 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
         "--blocks",
         "one|two",
     ]
-    assert main([*arguments, "-o", "out"]) == 0
-    assert "own_code:Network (checkpoint trained.safetensors): 2 blocks" in capsys.readouterr().out
-    saved = xr.open_dataarray(place / "out" / "profile.nc").load()
+    out = place / "photographs" / "out"
+    assert main([*arguments, "-o", str(out)]) == 0
+    told = capsys.readouterr()
+    assert "own_code:Network (checkpoint trained.safetensors): 2 blocks" in told.out
+    assert "1 image of" in told.out
+    assert r"skipped \xff/\x1b[31m\xe9.txt (its name" in told.err
+    saved = xr.open_dataarray(out / "profile.nc").load()
+    assert saved["file"].values.tolist() == [r"\xff/\xe9`\n.PNG"]
     network = load_model("own_code:Network", checkpoint=place / "trained.safetensors")
     with pytest.warns(UserWarning, match="skipped"):
         expected = embedding_profile(
@@ -163,16 +185,26 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
             progress=False,
         )
     assert np.array_equal(saved, expected)
-    text = words(place / "out" / "page" / "your_network.html")
+    text = words(out / "page" / "your_network.html")
+    assert r"Skipped of the folder: \xff/\x1b[31m\xe9.txt (its name" in text
     assert "for which one image gives no interval" in text
     assert "No other network was measured" in text
-    table = pd.read_csv(place / "out" / "profile.csv")
+    table = pd.read_csv(out / "profile.csv")
     assert not np.allclose(table["Omega, untrained"], table["Omega"])
     assert table["standard error"].isna().all()
-    # A second run goes to the same folder.
-    assert main([*arguments, "-o", "out", "--seed", "1"]) == 0
-    notebook = nbformat.read(place / "out" / "your_network.ipynb", 4)
+    # A second run goes to the same folder, and reads nothing of what is there.
+    assert main([*arguments, "-o", str(out), "--seed", "1"]) == 0
+    told = capsys.readouterr()
+    assert "1 image of" in told.out
+    assert re.search(r"skipped out \(made by topobook profile: \d+ pictures\), ", told.err)
+    notebook = nbformat.read(out / "your_network.ipynb", 4)
     assert notebook.metadata.papermill.parameters["seed"] == 1
+    again = xr.open_dataarray(out / "profile.nc").load()
+    assert np.array_equal(saved, again)
+    assert re.search(
+        r"Skipped of the folder: out \(made by topobook profile: \d+ pictures\), ",
+        words(out / "page" / "your_network.html"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,11 +225,22 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
         (["--model", "fashion_plain_5", "--compare-with", "resnet19"], "unknown network"),
         (["--model", "fashion_plain_5", "--checkpoint", "own_code.py"], "own_code.py cannot be"),
         (["--model", "fashion_plain_5", "-o", "own_code.py"], "own_code.py is a file"),
+        (["--model", "fashion_plain_5", "-o", "x" * 300], "x: File name too long"),
+        (["--model", "fashion_plain_5", "-o", "x/" * 3000 + "x"], "x: File name too long"),
+        (["--model", "fashion_plain_5", "-o", os.fsdecode(b"\xe9")], r"\xe9 is a name that is not"),
+        (["--model", "fashion_plain_5", "--images", "x" * 300], "there is no folder x"),
+        (["--model", "fashion_plain_5", "--images", "~nobody-here"], "there is no folder ~nobody"),
+        (["--model", "fashion_plain_5", "--images", "folder:~nobody-here"], "is not a folder"),
+        (["--model", "fashion_plain_5", "--size", "1000000"], "1 image would take 24,000 GB"),
+        (["--model", "fashion_plain_5", "--size", "300"], "image size is 300, for which 1 image"),
+        (["--model", "resnet19", "--n-images", "-5"], "n_images is -5"),  # first of all
     ],
 )
 def test_what_cannot_be_profiled_is_said_before_anything_is_measured(
-    place, capsys, arguments, message
+    place, capsys, monkeypatch, arguments, message
 ):
+    if arguments[-1] == "300":  # an image fits, but not what the network makes of it
+        monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 600, "SC_PAGE_SIZE": 2**12}.get)
     if "--images" not in arguments:
         arguments = [*arguments, "--images", "photographs"]
     if "-o" not in arguments:
@@ -226,18 +269,54 @@ def test_weights_that_cannot_be_fetched_name_the_option(place, capsys, monkeypat
     assert not (place / "out").exists()
 
 
-@pytest.mark.parametrize("images", ["photographs", "folder:photographs"])
-def test_the_chapter_is_told_the_whole_place_of_the_images(place, monkeypatch, capsys, images):
+@pytest.fixture
+def told(monkeypatch):
+    """Whether what a run would be told and would see, instead of a run."""
+
     class Told(Exception):
-        """Instead of a run."""
+        pass
 
     def run(project, chapter, parameters, out):
         raise Told(parameters["dataset"])
 
     monkeypatch.setattr("topo_utils.book.Project.run", run)
     monkeypatch.setattr("topo_utils.__main__._explained", lambda error: error)
+
+
+@pytest.mark.parametrize("images", ["photographs", "folder:photographs"])
+def test_the_chapter_is_told_the_whole_place_of_the_images(place, told, capsys, images):
     assert main(["profile", "--model", "fashion_plain_5", "--images", images, "-o", "out"]) == 1
     assert capsys.readouterr().err.endswith(f"topobook: folder:{place / 'photographs'}\n")
+
+
+@pytest.mark.parametrize(
+    ("out", "count", "marked"),
+    [
+        ("photographs/out", 2, True),  # not there yet
+        ("photographs/link/out", 2, True),
+        ("photographs/été", 1, True),  # with a picture of the user's own, which is said
+        ("photographs", 2, False),  # nor is it read below anything that was asked for
+        (".", 2, False),
+        ("elsewhere", 2, False),
+    ],
+)
+def test_the_chapter_sees_the_images_that_were_counted(place, told, capsys, out, count, marked):
+    (place / "elsewhere").mkdir()
+    (place / "photographs" / "link").symlink_to(place / "elsewhere")
+    for page in (place / "photographs", place / "elsewhere"):
+        (page / "page" / "_static").mkdir(parents=True)
+        (page / "page" / "searchindex.js").write_text("rendered")
+        shutil.copy(place / "photographs" / "a.jpg", page / "page" / "_static" / "a.png")
+    assert (
+        main(["profile", "--model", "fashion_plain_5", "--images", "photographs", "-o", out]) == 1
+    )
+    said = capsys.readouterr()
+    assert f"{count} image{'s' if count > 1 else ''} of {place / 'photographs'}\n" in said.out
+    assert "page (a rendered page: 1 picture), " in said.err
+    assert ("été (made by topobook profile: 1 picture)" in said.err) == (count == 1)
+    assert (place / out / OUTPUT_MARK).exists() == marked
+    with pytest.warns(UserWarning, match="skipped"):
+        assert len(open_images(f"folder:{place / 'photographs'}", 8)) == count
 
 
 def test_a_folder_is_meant_from_where_it_is_typed(place, monkeypatch):

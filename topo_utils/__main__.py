@@ -178,6 +178,7 @@ _TODO = {
     errno.EEXIST: _NO_FOLDER,
     errno.ENOTDIR: _NO_FOLDER,
     errno.EISDIR: "A folder is where a file is needed: take it away, or name another place",
+    errno.ENAMETOOLONG: "Name another place: the system takes no name or path that is as long",
     errno.ENOENT: "See whether it is there (ls), and spelled as it should be",
 }
 
@@ -277,8 +278,8 @@ def _add_profile(commands):
 
 
 _OFFLINE = (
-    "Without a network: --random-weights, --checkpoint FILE with weights of your own, or a network "
-    "that comes with the package, such as efficientnet_lite0"
+    "Without an internet connection: --random-weights, --checkpoint FILE with weights of your own, "
+    "or a network that comes with the package, such as efficientnet_lite0"
 )
 
 
@@ -292,16 +293,18 @@ def _profile(project, options):
         open_images,
     )
     from topo_utils.cubical import as_thresholds
+    from topo_utils.datasets import OUTPUT_MARK, check_n_images, check_size, printable
     from topo_utils.models import check_name
 
     out = Path(options.out or project.build / "profiles" / re.sub(r"\W+", "_", options.model))
-    out = out.expanduser().resolve()
+    out = Path(os.path.realpath(os.path.expanduser(out)))
     if out.exists() and not out.is_dir():
         raise BookError(f"-o {out} is a file", "Name a folder, which need not be there yet")
     check_page_folder(out / "page")
     images = options.images
-    if Path(images).expanduser().is_dir() or images.startswith("folder:"):
-        images = whole_folder(images.removeprefix("folder:"))
+    folder = os.path.expanduser(images.removeprefix("folder:"))
+    if images.startswith("folder:") or os.path.isdir(folder):
+        images = whole_folder(os.path.abspath(folder))
     elif images not in dataset_names():
         raise BookError(
             f"there is no folder {images}, and no data set of this name",
@@ -311,7 +314,17 @@ def _profile(project, options):
     weights = "random" if options.random_weights else "pretrained"
 
     # What can go wrong is found out here, before anything takes long.
+    for option, text in (("-o", str(out)), ("--images", images), ("--checkpoint", checkpoint)):
+        if text and text != text.encode(errors="replace").decode():
+            raise BookError(
+                f"{option} {printable(text)} is a name that is not UTF-8",
+                "Give it another one (mv): it is written in the notebook, which is in UTF-8",
+            )
     as_thresholds(options.thresholds)
+    if options.size is not None:
+        check_size(options.size)
+    if options.n_images is not None:
+        check_n_images(images, float("inf"), options.n_images)
     for name in options.compare_with or ():
         check_name(name)
     print(f"loading {options.model}")
@@ -320,14 +333,18 @@ def _profile(project, options):
             options.model, weights=weights, seed=options.seed, checkpoint=checkpoint
         )
     except ConnectionError as error:
-        raise BookError(str(error).partition(" Without a network")[0], _OFFLINE) from error
+        raise BookError(str(error).partition(" Without a")[0], _OFFLINE) from error
     size = input_size(network) if options.size is None else options.size
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        pictures = open_images(images, size, options.n_images, options.seed)
+        pictures = open_images(images, size, options.n_images, options.seed, leave_out=out)
     for warning in caught:
         print(f"topobook: warning: {warning.message}", file=sys.stderr)
     named = None if options.blocks is None else model_blocks(network, options.blocks)
+    if size > 4 * (usual := input_size(network)):  # the size of volumes goes with that of images
+        volumes = block_shapes(network, usual, named)[0].values()
+        largest = max((c * h * w for c, h, w in volumes), default=0)
+        check_size(size, bytes_a_pixel=24 + 4 * largest // usual**2)
     shapes, left_out = block_shapes(network, size, named)
     for why in dict.fromkeys(left_out.values()):
         names = ", ".join(name for name in left_out if left_out[name] == why)
@@ -357,6 +374,10 @@ def _profile(project, options):
     if options.compare_with is not None:
         parameters["compare_with"] = options.compare_with
     notebook = out / "your_network.ipynb"
+    if not out.exists() or Path(images.removeprefix("folder:")) in out.parents:
+        out.mkdir(parents=True, exist_ok=True)
+        mark = "topobook profile writes here: no picture below is read as one to be measured\n"
+        (out / OUTPUT_MARK).write_text(mark, encoding="utf-8")
     told = _results(project.run("your_network", parameters, notebook))
     direction, beside, closest = (
         ast.literal_eval(told[name]) for name in ("direction", "beside_controls", "closest")

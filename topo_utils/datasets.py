@@ -9,10 +9,14 @@ size x size (bilinear, antialiased, no crop), three channels, ImageNet mean and 
 from __future__ import annotations
 
 import functools
+import math
 import os
+import stat
 import tarfile
+import unicodedata
 import warnings
 import zipfile
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
@@ -67,6 +71,12 @@ EMBEDDED_DATASETS = (*_SAMPLES, "mnist_5k", "digits")
 #: All data sets with a name; besides, ``folder:PATH`` reads a folder of images.
 DATASETS = (*EMBEDDED_DATASETS, *_TORCHVISION)
 
+#: A file that marks a folder as made by `topobook profile`: its pictures are none of the user's.
+OUTPUT_MARK = ".topobook"
+
+_HEIC = (".heic", ".heif", ".hif")
+_NO_HEIC = "HEIC, which pillow-heif reads: pip install pillow-heif"
+
 
 def dataset_names():
     """Names that `load_images` knows, the embedded ones first."""
@@ -88,7 +98,7 @@ class Images(torch.utils.data.Dataset):
     indices : numpy.ndarray of int64, shape (N,)
         Position of each image in the data set; the fixed order is ascending.
     skipped : dict of str to str
-        Of a folder: files that are no pictures, and why, by their place in it.
+        Of a folder: files and folders in it that are left out, and why, by their place in it.
     """
 
     name: str
@@ -108,16 +118,18 @@ class Images(torch.utils.data.Dataset):
 
     @property
     def files(self):
-        """Places of the images in their folder, in order; None where they are not of a folder."""
+        """Places of the images in their folder, in order; None where they are not of a folder.
+
+        As text that any file takes: what is not UTF-8 in a name is written as ``\\xe9``.
+        """
         if not isinstance(self.read, _Files) or self.read.folder is None:
             return None
-        paths = (self.read.paths[i] for i in self.indices)
-        return [path.relative_to(self.read.folder).as_posix() for path in paths]
+        return [_place(self.read.folder, self.read.paths[i]) for i in self.indices]
 
     def content(self, i):
         """Bytes that image `i` follows from: those of its file, where it has one, or its pixels."""
         if isinstance(self.read, _Files):
-            return self.read.paths[int(self.indices[i])].read_bytes()
+            return self.read.file(int(self.indices[i])).read_bytes()
         picture = self.picture(i)
         return repr(picture.size).encode() + picture.tobytes()
 
@@ -159,16 +171,20 @@ def normalise(picture, size):
     return prepare(picture).as_subclass(torch.Tensor)
 
 
-def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=True):
+def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=True, leave_out=None):
     """A data set by name, its images prepared one by one when asked for.
 
     Parameters
     ----------
     name : str
         One of `DATASETS`, or ``"folder:PATH"`` for image files in a folder (and below it; the
-        folders right below PATH are the classes, if all images lie in such folders). Files in it
-        that are no pictures are named in a warning and left out; hidden ones are none of ours.
-        A photograph is turned as its camera says.
+        folders right below PATH are the classes, if all images lie in such folders: else a warning
+        says so). Links are followed, each folder once. A warning names what is left out: files
+        that cannot be read, pages that Jupyter Book or Sphinx rendered, and what
+        ``topobook profile`` made. Hidden files and folders are none of ours.
+        A photograph is turned as its camera says; of several pictures in one file the first is
+        taken, of 16 bits in three channels the upper 8, and transparency is dropped. HEIC needs
+        pillow-heif.
     size : int
         Height and width in pixels.
     n_images : int, optional
@@ -180,6 +196,8 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
         Where downloads are kept: by default ``$TOPO_UTILS_DATA`` or ``~/.cache/topo_utils``.
     download : bool
         Whether a torchvision data set that is not under `root` may be downloaded.
+    leave_out : path, optional
+        A folder below which no image is read.
 
     Returns
     -------
@@ -189,13 +207,14 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     Raises
     ------
     ValueError
-        Unknown name, a size or number of images below 1, more images than there are, a folder
-        without a picture.
+        Unknown name, a size or number of images below 1, images that are too large for the memory,
+        more images than there are, a folder without a picture.
     ConnectionError
         A data set that is not on disk and cannot be downloaded; the message names the embedded.
     """
-    if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"image size is {size!r}; accepted: a whole number of pixels, at least 1")
+    check_size(size)
+    if n_images is not None:
+        check_n_images(name, np.inf, n_images)
     if not isinstance(name, str):
         name = repr(name)  # unknown, and perhaps not hashable
     if name in _SAMPLES:
@@ -207,7 +226,7 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     elif name in _TORCHVISION:
         read, labels = _open_torchvision(name, root, download)
     elif name.startswith("folder:"):
-        return _open_folder(name, int(size), n_images, seed)
+        return _open_folder(name, int(size), n_images, seed, leave_out)
     else:
         raise ValueError(
             f"unknown data set {name!r}; embedded: {', '.join(EMBEDDED_DATASETS)}; "
@@ -241,6 +260,7 @@ def load_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
         As `open_images`.
     """
     opened = open_images(name, size, n_images, seed, root=root, download=download)
+    check_size(size, len(opened))
     images = torch.stack([image for image, _ in opened])
     return images, None if opened.labels is None else torch.from_numpy(opened.labels)
 
@@ -289,15 +309,48 @@ class _Files:
     paths: list[Path]
     folder: Path | None = None  # of the user's own
 
+    def file(self, i):
+        """The path of a file; in its place there may be a pipe by now, which never ends."""
+        if not self.paths[i].is_file():
+            raise ValueError(f"{printable(self.paths[i])} is gone; accepted: files that stay")
+        return self.paths[i]
+
     def __call__(self, i):
-        path = self.paths[i]
+        path = self.file(i)
         try:
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
-                    raise ValueError(f"{path} has more than 8 bits a channel ({image.mode})")
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (SyntaxError, OSError) as error:  # PIL raises SyntaxError for some broken files
-            raise ValueError(f"{path} is no readable image: {error}") from error
+            return _decode(path)
+        except Exception as error:
+            raise ValueError(f"{printable(path)} is no readable image: {_reason(error)}") from error
+
+
+def _decode(path, quick=False):
+    """An image file in RGB, turned as its camera says; with `quick` it may be smaller.
+
+    What is found here to be no picture is none when it is read, since this reads it.
+    """
+    # Not by its path: what PIL maps into memory then must not become shorter meanwhile, and a TIFF
+    # that is to be turned comes out scrambled.
+    with path.open("rb") as file:
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            file.seek(4)
+            heic = file.read(6) in (b"ftyphe", b"ftypmi") and ".heic" not in Image.EXTENSION
+            raise ValueError(_NO_HEIC if heic else "no format that can be read") from None
+        if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
+            raise ValueError(f"more than 8 bits a channel: {image.mode}")
+        if quick:  # a JPEG need not be decoded at its full size to see that it is whole
+            image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
+        image.load()
+        image.getexif()  # is kept in the image, and tells how to turn it
+        for key in ("exif", "Raw profile type exif"):  # else all tags would be written anew, which
+            image.info.pop(key, None)  # fails on any that is malformed
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _reason(error):
+    """Why a file cannot be read, in words."""
+    return getattr(error, "strerror", None) or printable(error) or type(error).__name__
 
 
 def _open_samples(stem):
@@ -339,8 +392,9 @@ def _open_torchvision(name, root, download):
     except (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile) as error:
         reason = "could not be downloaded" if download else "is not there, and download=False"
         raise ConnectionError(
-            f"data set {name} is not in {root} and {reason} ({error}). Without a network use an "
-            f"embedded data set ({', '.join(EMBEDDED_DATASETS)}) or your own images (folder:PATH)."
+            f"data set {name} is not in {root} and {reason} ({error}). Without an internet "
+            f"connection use an embedded data set ({', '.join(EMBEDDED_DATASETS)}) or your own "
+            "images (folder:PATH)."
         ) from error
     # torchvision has no common name for the labels.
     attributes = ("targets", "labels", "_labels", "y")
@@ -348,27 +402,31 @@ def _open_torchvision(name, root, download):
     return lambda i: data[i][0], np.asarray(labels, dtype=np.int64)
 
 
-def _open_folder(name, size, n_images, seed):
-    folder = Path(name.removeprefix("folder:")).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; accepted: folder:PATH with image files in it")
-    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    paths, skipped = [], {}
-    for path in sorted(folder.rglob("*")):
-        place = path.relative_to(folder)
-        if path.is_dir() or any(part.startswith(".") for part in place.parts):
-            continue
+def _open_folder(name, size, n_images, seed, leave_out):
+    folder = Path(os.path.expanduser(name.removeprefix("folder:")))
+    if not os.path.isdir(folder):
+        raise ValueError(
+            f"{printable(folder)} is not a folder; accepted: folder:PATH with image files in it"
+        )
+    name, known = printable(name), _endings()
+    found, skipped = _below(folder, leave_out, known)
+    paths = []
+    for path in found:
         if path.suffix.lower() in known:
             paths.append(path)
+        elif path.suffix.lower() in _HEIC:
+            skipped[path] = _NO_HEIC
+        elif os.path.islink(path) and not os.path.exists(path):
+            skipped[path] = "a link that leads nowhere"
         else:
-            skipped[place.as_posix()] = "its name is not that of a picture"
+            skipped[path] = "its name is not that of a picture that can be read"
     try:
         while True:  # until all that were drawn can be read: of many files these are few
             if not paths:
-                told, skipped = _told(skipped), {}  # said once
+                told, skipped = _told(folder, skipped), {}  # said once
                 raise ValueError(
-                    f"no image files in {folder} that can be read{told and ': '}{told}; accepted: "
-                    ".jpg, .png and others PIL reads"
+                    f"no image files in {printable(folder)} that can be read{told and ': '}{told}; "
+                    "accepted: .jpg, .png and others PIL reads"
                 )
             labels, indices = _classes(folder, paths), np.arange(len(paths))
             if n_images is not None:
@@ -376,18 +434,99 @@ def _open_folder(name, size, n_images, seed):
             broken = {paths[i]: why for i in indices if (why := _trouble_with(paths[i]))}
             if not broken:
                 break
-            skipped |= {path.relative_to(folder).as_posix(): why for path, why in broken.items()}
+            skipped |= broken
             paths = [path for path in paths if path not in broken]
     finally:
-        if skipped:
-            warnings.warn(f"{name}: skipped what is no picture: {_told(skipped)}", stacklevel=3)
+        said = [f"skipped {_told(folder, skipped)}"] if skipped else []
+        loose = [path for path in paths if path.parent == folder]
+        if 0 < len(loose) < len(paths):
+            said.append(
+                f"no picture has a label, since {len(loose)} of {len(paths)} lie in no class "
+                f"folder, such as {_place(folder, loose[0])}"
+            )
+        if said:
+            warnings.warn(f"{name}: {'; '.join(said)}", stacklevel=3)
     labels = None if labels is None else labels[indices]
+    skipped = {_place(folder, path): why for path, why in skipped.items()}
     return Images(name, size, labels, indices, _Files(paths, folder), skipped)
 
 
-def _told(skipped):
+def _endings():
+    """Endings of the names of files that can be read."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        pass
+    else:
+        register_heif_opener()
+    return {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
+def _below(folder, leave_out, known):
+    """Files in a folder and below, in order; and by path why parts of it are left out."""
+    root = Path(os.path.realpath(folder))
+    output = leave_out and Path(os.path.realpath(leave_out))
+    files, left_out, seen, made = [], {}, {}, []
+    waiting = deque([folder])  # links behind what is none
+    while waiting:
+        here = waiting.popleft()
+        real = Path(os.path.realpath(here))
+        if real in seen:
+            left_out[here] = f"a link to {_place(folder, seen[real])}, and each folder is read once"
+            continue
+        if seen and root.is_relative_to(real):
+            left_out[here] = "a link to a folder that it lies in"
+            continue
+        seen[real] = here
+        try:
+            with os.scandir(here) as entries:
+                entries = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            left_out[here] = _reason(error)
+            continue
+        names = {entry.name for entry in entries}
+        by = None
+        if {"_static", "searchindex.js"} <= names or here.name == "jupyter_execute":
+            by = "a rendered page"
+        elif here != folder and (OUTPUT_MARK in names or real == output):
+            by = "made by topobook profile"
+        elif any(real.is_relative_to(place) for place in made):
+            by = "a link to what is left out"
+        if by:
+            made.append(real)
+            below = (name for _, _, names in os.walk(here) for name in names)
+            if count := sum(os.path.splitext(name)[1].lower() in known for name in below):
+                left_out[here] = f"{by}: {count} picture{'s' if count > 1 else ''}"
+            continue
+        for entry in entries:
+            path = here / entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.appendleft(path)
+            elif entry.is_symlink() and os.path.isdir(path):
+                waiting.append(path)
+            else:
+                files.append(path)
+    return sorted(files), left_out
+
+
+def printable(text):
+    """Text in one line that any file and terminal takes: a byte that is not UTF-8 as ``\\xe9``."""
+    odd = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, and ends of lines
+    return "".join(
+        ascii(c)[1:-1].replace(r"\udc", r"\x") if unicodedata.category(c) in odd else c
+        for c in str(text)
+    )
+
+
+def _place(folder, path):
+    return printable(path.relative_to(folder).as_posix())
+
+
+def _told(folder, skipped):
     """Names and reasons of up to ten files."""
-    told = [f"{place} ({why})" for place, why in skipped.items()]
+    told = [f"{_place(folder, path)} ({why})" for path, why in skipped.items()]
     return ", ".join(told[:10]) + (f", and {len(told) - 10} more" if len(told) > 10 else "")
 
 
@@ -402,28 +541,42 @@ def _classes(folder, paths):
 def _trouble_with(path):
     """Why a file is no picture that can be read, or None."""
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError as error:
-        return error.strerror
-    return _trouble_of(path, stat.st_size, stat.st_mtime_ns)
+        return _reason(error)
+    if not stat.S_ISREG(found.st_mode):
+        return "a pipe, a socket or a device"
+    return _trouble_of(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @functools.lru_cache(maxsize=100_000)  # a chapter opens the same folder once a network
-def _trouble_of(path, size, modified):
+def _trouble_of(path, *state):
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                return f"more than 8 bits a channel: {image.mode}"
-            # A JPEG need not be decoded at its full size to see that it is whole.
-            image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
-            image.load()
-            image.getexif()
-    except UnidentifiedImageError:
-        return "no format that can be read"
+        _decode(path, quick=True)
     # PIL raises errors of many kinds for files that are broken, or too large.
     except Exception as error:
-        return str(error) or type(error).__name__
+        return _reason(error)
     return None
+
+
+def check_size(size, n_images=1, bytes_a_pixel=24):
+    """Raise unless `size` is a whole number of pixels at which as many images fit into memory.
+
+    An image is there twice while it is normalised, in float32 and three channels.
+    """
+    if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"image size is {size!r}; accepted: a whole number of pixels, at least 1")
+    needed = n_images * bytes_a_pixel * int(size) ** 2
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # Windows does not tell
+        return
+    if needed > memory:
+        raise ValueError(
+            f"image size is {size}, for which {n_images} image{'s' if n_images > 1 else ''} would "
+            f"take {needed / 1e9:,.0f} GB of memory; accepted: here, which has {memory / 1e9:,.0f} "
+            f"GB, at most {math.isqrt(int(memory / (n_images * bytes_a_pixel)))}"
+        )
 
 
 def check_n_images(name, count, n_images):
