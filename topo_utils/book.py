@@ -1014,18 +1014,16 @@ def _own_kernel(folder):
         async def start_kernel(self, **options):
             environment = os.environ | {"IPYTHONDIR": folder}
             environment.pop("PYTHONSTARTUP", None)
-            package = str(Path(__file__).parents[1])
-            if package not in _site_packages():
-                paths = [package, os.environ.get("PYTHONPATH")]
+            package = Path(__file__).with_name("__init__.py")
+            look = "import os, sys; from importlib.util import find_spec as find; "
+            look += "sys.stdout.buffer.write(os.fsencode(find('topo_utils').origin))"
+            done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=False)
+            if os.fsdecode(done.stdout) != str(package):  # as with python -m in another clone
+                paths = [str(package.parents[1]), os.environ.get("PYTHONPATH")]
                 environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
             await super().start_kernel(env=environment, **options)
 
     return OwnKernel
-
-
-def _site_packages():
-    """Where packages are installed."""
-    return [*site.getsitepackages(), site.getusersitepackages()]
 
 
 @functools.cache
@@ -1035,7 +1033,8 @@ def _environment():
     Not what else is on ``sys.path``: setuptools, once it is imported, puts its own copies of other
     packages there, and the same chapter would be another one before and after.
     """
-    found = {f"{d.name}=={d.version}" for d in distributions(path=_site_packages())}
+    places = [*site.getsitepackages(), site.getusersitepackages()]
+    found = {f"{d.name}=={d.version}" for d in distributions(path=places)}
     return [sys.version, *sorted(found)]
 
 
