@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -343,8 +344,11 @@ def test_a_notebook_that_is_no_run_is_told_whatever_it_lacks(runs, tmp_path, dam
         compare_runs(out / "b.ipynb", tmp_path / "odd.ipynb")
 
 
-def test_a_run_becomes_a_page(runs, tmp_path):
+def test_a_run_becomes_a_page(runs, tmp_path, monkeypatch):
     project, out = runs
+    (tmp_path / "é").mkdir()  # of which Jupyter Book speaks
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "é"))
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     page = project.write_page(out / "b.ipynb", tmp_path / "page")
     assert page == tmp_path / "page" / "small.html"
     text = words(page.read_text())
@@ -679,6 +683,16 @@ def test_a_list_is_typed_as_a_person_would():
 def test_values_of_another_type_are_refused(annotation, text):
     with pytest.raises(BookError, match=r"parameter p is .*\nAccepted: "):
         parsed(annotation, text)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "out"),
+    [({"words": "caf\udce9"}, "a"), ({"words": ["folder:caf\udce9"]}, "a"), ({}, "caf\udce9")],
+)
+def test_a_name_that_is_no_text_is_told_before_a_kernel_starts(project, parameters, out):
+    with pytest.raises(BookError, match=r"caf\\udce9.* is not in UTF-8\nRename"):
+        project.run("small", parameters, project.build / f"{out}.ipynb")
+    assert not project.build.exists()
 
 
 def test_a_parameter_is_given_once(project):

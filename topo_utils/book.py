@@ -503,6 +503,7 @@ class Project:
             )
             notebook.metadata.papermill["parameters"] = _strict(parameters)
         out = Path(out)
+        _each(_refuse_undecoded, [str(out.absolute()), parameters])
         out.parent.mkdir(parents=True, exist_ok=True)
         part = _unfinished(out)  # papermill writes after every cell
         scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -895,7 +896,9 @@ def _jupyter_book(source, out, options):
     _require("jupyter_book")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
     command += [str(source), "--path-output", str(out), "-q", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    said = {"encoding": "utf-8", "errors": "replace"}  # it names titles and paths, in any letters
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
+    return subprocess.run(command, capture_output=True, check=False, env=environment, **said)
 
 
 def _lines_that_tell(done):
@@ -984,6 +987,15 @@ def _each(change, value):
     if isinstance(value, list | tuple):
         return [_each(change, item) for item in value]
     return change(value)
+
+
+def _refuse_undecoded(item):
+    """Refuse what no notebook can hold: a name whose bytes are no text here."""
+    if isinstance(item, str) and re.search("[\ud800-\udfff]", item):
+        raise BookError(
+            f"{item!r} is not in UTF-8",
+            "Rename the file or folder; in a terminal that is not in UTF-8 set PYTHONUTF8=1",
+        )
 
 
 def _strict(value):
