@@ -31,18 +31,18 @@
 # labelled images, the initial weights and the order of training.
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The images: digits or mnist_5k (or another data set with at least n_test + n_labels images).
 dataset: str = "digits"
 # The activation functions: some of relu, tanh, gelu.
-activations: list[str] = ["relu", "tanh", "gelu"]
+activations: NonEmpty[str] = ["relu", "tanh", "gelu"]
 # The wirings: plain (false) or with skip connections (true).
-skips: list[bool] = [False, True]
+skips: NonEmpty[bool] = [False, True]
 # The numbers of blocks after the stem, from 1.
-depths: list[AtLeast[1]] = [3, 6]
+depths: NonEmpty[AtLeast[1]] = [3, 6]
 # The numbers of channels, the same in all blocks.
-widths: list[AtLeast[1]] = [8, 16]
+widths: NonEmpty[AtLeast[1]] = [8, 16]
 # How many networks of each configuration, each from its own seed.
 n_seeds: AtLeast[1] = 5
 # How many labelled images each network is trained on.

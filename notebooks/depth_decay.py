@@ -34,10 +34,10 @@
 # ```
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The networks: names that topo_utils.model_names() lists.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # How many images, at least 2; None takes all.

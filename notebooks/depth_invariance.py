@@ -29,10 +29,10 @@
 # ## Parameters
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # Networks of different depth, at least two: names that topo_utils.model_names() lists.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 # Families of the published table, each a list of its networks; [] leaves them out.
 families: list[list[str]] = [
     ["resnet50", "resnet101", "resnet152"],

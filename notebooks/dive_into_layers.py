@@ -37,12 +37,12 @@
 # ```
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The images: mnist_5k, digits, or another data set with labels and pictures of one size.
 dataset: str = "mnist_5k"
 # Units in each of the three hidden layers, one network a width and seed; at least two widths.
-widths: list[AtLeast[1]] = [2, 4, 8, 16, 32, 64, 128]
+widths: NonEmpty[AtLeast[1]] = [2, 4, 8, 16, 32, 64, 128]
 # How many images the networks are trained on.
 n_train: AtLeast[1] = 2000
 # How many others give the accuracy.

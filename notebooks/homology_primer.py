@@ -31,7 +31,7 @@ block: str = "_blocks.1"
 # Height and width of the photograph as the network gets it, in pixels.
 image_size: AtLeast[1] = 224
 # How many thresholds the curves of Betti numbers have.
-n_thresholds: AtLeast[1] = 60
+n_thresholds: AtLeast[0] = 60
 
 # %% tags=["hide-input"]
 import numpy as np

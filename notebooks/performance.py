@@ -31,7 +31,7 @@
 # ```
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The network, with random weights: a name that topo_utils.model_names() lists.
 network: str = "resnet18"
@@ -40,13 +40,13 @@ image_size: AtLeast[1] = 256
 # How often the forward pass and the engine are timed in turn, at least 5.
 repeats: AtLeast[1] = 15
 # Sizes of the volumes on which time and memory are measured, in voxels.
-voxels: list[AtLeast[1]] = [100_000, 400_000, 1_600_000, 6_400_000, 25_600_000, 50_000_000]
+voxels: NonEmpty[AtLeast[1]] = [100_000, 400_000, 1_600_000, 6_400_000, 25_600_000, 50_000_000]
 # The other engines get no volume for which they would take longer than this, in seconds.
 limit: float = 5.0
 # Thresholds of a whole Betti curve.
 n_thresholds: AtLeast[1] = 64
 # The networks of the experiment whose cost is projected.
-experiment: list[str] = [
+experiment: NonEmpty[str] = [
     "vgg16",
     "resnet18",
     "resnet50",

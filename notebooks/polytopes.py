@@ -36,14 +36,14 @@
 # ```
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # Radii of the outer circle around the unit circle, above 1, for the staircase.
-radii: list[float] = [2.2, 1.7, 1.3, 1.2, 1.13, 1.1]
+radii: NonEmpty[float] = [2.2, 1.7, 1.3, 1.2, 1.13, 1.1]
 # How many points each of the two circles has; with few, a corner slips between two of them.
 n_points: AtLeast[1] = 200
 # Numbers of holes in the square, from 0 to 4.
-hole_counts: list[AtLeast[0]] = [0, 1, 2, 3]
+hole_counts: NonEmpty[AtLeast[0]] = [0, 1, 2, 3]
 # From how many random starts each network is trained; one that succeeds is enough.
 n_restarts: AtLeast[1] = 8
 # How many steps each start has.

@@ -34,10 +34,10 @@
 # %% tags=["parameters"]
 from typing import Literal
 
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The pretrained networks: names that topo_utils.model_names() lists, of the small ones, at least 3.
-candidates: list[str] = [
+candidates: NonEmpty[str] = [
     "fashion_residual_4",
     "fashion_residual_6",
     "fashion_residual_9",
@@ -55,7 +55,7 @@ n_labels: AtLeast[1] = 200
 # Images on which the accuracy is measured, none of them among the labelled ones.
 n_test: AtLeast[1] = 1000
 # One fine-tuning per network and seed: of the labelled images, the new head and their order.
-seeds: list[AtLeast[0]] = [0, 1, 2]
+seeds: NonEmpty[AtLeast[0]] = [0, 1, 2]
 # How often each labelled image is seen in fine-tuning.
 epochs: AtLeast[0] = 10
 # Of the first step of fine-tuning.

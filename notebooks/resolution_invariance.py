@@ -37,10 +37,10 @@
 # ```
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The networks: names that topo_utils.model_names() lists.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1"]
 # The images that the verdict is about: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # Small images, which every size enlarges: the control, measured with the first network.

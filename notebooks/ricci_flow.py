@@ -37,7 +37,7 @@
 # ```
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The images: mnist_5k, digits, or another data set with labels and pictures of one size.
 dataset: str = "mnist_5k"
@@ -64,7 +64,7 @@ n_seeds: AtLeast[2] = 3
 # How many nearest neighbours for the local coefficient, as a share of the points.
 neighbours: float = 0.05
 # The same for the global coefficient, ascending; the verdict looks at the last.
-neighbours_global: list[float] = [0.05, 0.125, 0.25]
+neighbours_global: NonEmpty[float] = [0.05, 0.125, 0.25]
 # How many random orders of the layers, for the control of that name.
 n_orders: AtLeast[1] = 200
 # The published mean local coefficient to compare with; the default is for these defaults.

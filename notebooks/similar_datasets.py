@@ -28,12 +28,12 @@
 # ## Parameters
 
 # %% tags=["parameters"]
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # Networks that topo_utils.model_names() lists; the first gives the number, all must agree.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1"]
 # Pairs of data sets claimed to be similar: names of topo_utils.dataset_names(), or folder:PATH.
-pairs: list[list[str]] = [
+pairs: NonEmpty[list[str]] = [
     ["cifar10_samples", "cifar100_samples"],
     ["mnist_samples", "fashion_mnist_samples"],
 ]

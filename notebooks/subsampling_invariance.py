@@ -37,7 +37,7 @@
 # %% tags=["parameters"]
 from typing import Literal
 
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The network: a name that topo_utils.model_names() lists.
 model: str = "efficientnet_lite0"
@@ -50,7 +50,7 @@ image_size: AtLeast[1] = 96
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Sizes of the subsamples, at least 2 images each.
-subsample_sizes: list[AtLeast[2]] = [20, 50, 100]
+subsample_sizes: NonEmpty[AtLeast[2]] = [20, 50, 100]
 # How many subsamples of each size; no two share an image, and some images must be left over.
 repeats: AtLeast[1] = 2
 # What the verdict is about: random subsamples, or one that holds a single class (which is unfair).

@@ -39,7 +39,7 @@
 from pathlib import Path
 from typing import Literal
 
-from topo_utils.book import AtLeast
+from topo_utils.book import AtLeast, NonEmpty
 
 # The network: any name of topo_utils.model_names(), of torchvision or of timm;
 # or module:callable, code of your own that gives it.
@@ -60,7 +60,7 @@ n_images: AtLeast[1] | None = None
 image_size: AtLeast[1] | None = None
 # The levels eta of the sublevel sets, in units of the activations;
 # figures and text are about the first.
-thresholds: list[float] = [0.0]
+thresholds: NonEmpty[float] = [0.0]
 # The networks to compare with, pretrained, as topo_utils.model_names() lists them.
 compare_with: list[str] = [
     "efficientnet_lite0",

@@ -564,6 +564,7 @@ def parsed(annotation, text):
         ("list[float]", "[-inf, 0, 1e-3]", [-math.inf, 0.0, 1e-3]),
         ("int | None", "None", None),
         ("AtLeast[2] | None", "2", 2),
+        ("NonEmpty[AtLeast[0]]", "[0]", [0]),
         ("bool", "true", True),
         ("bool", "False", False),
         ("str", "3", "3"),
@@ -657,6 +658,12 @@ def test_a_path_is_meant_from_where_it_is_typed(tmp_path, monkeypatch, annotatio
     assert Parameter("p", "str", None, "").check("folder:a") == "folder:a"
 
 
+def test_types_are_shown_in_words():
+    shown = {"AtLeast[2] | None": "int >= 2 | None", "list[AtLeast[0]]": "list[int >= 0]"}
+    shown |= {"NonEmpty[list[str]]": "list[list[str]], not empty", "Path": "Path"}
+    assert {a: Parameter("p", a, None, "").type_ for a in shown} == shown
+
+
 def test_a_list_is_typed_as_a_person_would():
     assert _typed(["efficientnet_lite0"]) == """'["efficientnet_lite0"]'"""
 
@@ -678,6 +685,8 @@ def test_a_list_is_typed_as_a_person_would():
         ("AtLeast[0]", "-1"),
         ("AtLeast[2] | None", "1"),
         ("list[AtLeast[1]]", "[3, 0]"),
+        ("NonEmpty[str]", "[]"),
+        ("NonEmpty[list[str]]", "['a']"),
     ],
 )
 def test_values_of_another_type_are_refused(annotation, text):

@@ -43,7 +43,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-__all__ = ["VERDICTS", "AtLeast", "BookError", "Project", "compare_runs", "glue", "record_finding"]
+__all__ = [
+    "VERDICTS",
+    "AtLeast",
+    "BookError",
+    "NonEmpty",
+    "Project",
+    "compare_runs",
+    "glue",
+    "record_finding",
+]
 
 #: What a finding may come to.
 VERDICTS = ("reproduced", "reproduced with limits", "not reproduced", "inconclusive")
@@ -170,6 +179,15 @@ class AtLeast:
         return Annotated[int, Ge(least)]
 
 
+class NonEmpty:
+    """Type of a parameter: ``NonEmpty[str]`` is a list of at least one text."""
+
+    def __class_getitem__(cls, item):
+        from annotated_types import MinLen
+
+        return Annotated[list[item], MinLen(1)]
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One assignment ``name: annotation = default``, its meaning in the comment above it."""
@@ -182,7 +200,8 @@ class Parameter:
     @property
     def type_(self):
         """The annotation as it is shown."""
-        return re.sub(r"AtLeast\[(.*?)\]", r"int >= \1", self.annotation)
+        shown = re.sub(r"NonEmpty(\[.*\])", r"list\1, not empty", self.annotation)
+        return re.sub(r"AtLeast\[(.*?)\]", r"int >= \1", shown)
 
     def check(self, value, typed=False):
         """`value` if it is of the declared type, else a `BookError`.
@@ -197,6 +216,7 @@ class Parameter:
         names = {
             "AtLeast": AtLeast,
             "Literal": Literal,
+            "NonEmpty": NonEmpty,
             "Path": Annotated[str, pydantic.AfterValidator(path)],
         }
         try:
@@ -212,7 +232,7 @@ class Parameter:
             raise BookError(
                 f"parameter {self.name} is declared as {self.annotation}, which is not understood",
                 "Declare it in the chapter with bool, int, AtLeast[0], float, str, Path, list, "
-                "None and Literal",
+                "NonEmpty[str], None and Literal",
             ) from None
 
         def leaf(item):
