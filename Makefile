@@ -63,7 +63,7 @@ pdf: install
 	$(BIN)/python -m topo_utils pdf
 
 lab: install
-	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/python -m jupyterlab notebooks
+	JUPYTER_CONFIG_PATH=.jupyter $(BIN)/python -m jupyterlab notebooks
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

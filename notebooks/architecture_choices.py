@@ -31,32 +31,34 @@
 # labelled images, the initial weights and the order of training.
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # The images: digits or mnist_5k (or another data set with at least n_test + n_labels images).
 dataset: str = "digits"
 # The activation functions: some of relu, tanh, gelu.
-activations: list[str] = ["relu", "tanh", "gelu"]
+activations: NonEmpty[str] = ["relu", "tanh", "gelu"]
 # The wirings: plain (false) or with skip connections (true).
-skips: list[bool] = [False, True]
+skips: NonEmpty[bool] = [False, True]
 # The numbers of blocks after the stem, from 1.
-depths: list[int] = [3, 6]
+depths: NonEmpty[AtLeast[1]] = [3, 6]
 # The numbers of channels, the same in all blocks.
-widths: list[int] = [8, 16]
+widths: NonEmpty[AtLeast[1]] = [8, 16]
 # How many networks of each configuration, each from its own seed.
-n_seeds: int = 5
+n_seeds: AtLeast[1] = 5
 # How many labelled images each network is trained on.
-n_labels: int = 200
+n_labels: AtLeast[2] = 200
 # How often each of them is seen.
-epochs: int = 15
+epochs: AtLeast[1] = 15
 # How many held-out images give the accuracy.
-n_test: int = 1000
+n_test: AtLeast[1] = 1000
 # How many of the held-out images give the decay, at least 2.
-n_images: int = 20
+n_images: AtLeast[2] = 20
 # Height and width to which images are resized, in pixels, at least 4.
-image_size: int = 8
+image_size: AtLeast[4] = 8
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Of everything that is drawn at random.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -35,24 +35,26 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast
+
 # The network: a name that topo_utils.model_names() lists.
 model: str = "efficientnet_lite0"
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # How many images, at least 2; None takes all.
-n_images: int | None = None
+n_images: AtLeast[2] | None = None
 # How many of them in the table of findings, at least 2, and of each other data set there.
-n_images_findings: int = 10
+n_images_findings: AtLeast[2] = 10
 # Height and width to which images are resized, in pixels.
-image_size: int = 224
+image_size: AtLeast[1] = 224
 # Other levels eta, for the finding on thresholds.
 other_thresholds: list[float] = [-1.5, -0.75, 0.75, 1.5]
 # Other sizes, for the finding on input size.
-other_sizes: list[int] = [128, 288]
+other_sizes: list[AtLeast[1]] = [128, 288]
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Of the untrained weights, the draw of images, the shuffles and the bootstrap.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -29,8 +29,10 @@
 # ## Parameters
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # Networks of different depth, at least two: names that topo_utils.model_names() lists.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 # Families of the published table, each a list of its networks; [] leaves them out.
 families: list[list[str]] = [
     ["resnet50", "resnet101", "resnet152"],
@@ -39,13 +41,13 @@ families: list[list[str]] = [
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # How many images, at least 2; None takes all.
-n_images: int | None = None
+n_images: AtLeast[2] | None = None
 # Height and width to which images are resized, in pixels, the same for all networks.
-image_size: int = 224
+image_size: AtLeast[1] = 224
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Of the untrained network's weights, and of the draw of images.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -37,28 +37,30 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # The images: mnist_5k, digits, or another data set with labels and pictures of one size.
 dataset: str = "mnist_5k"
 # Units in each of the three hidden layers, one network a width and seed; at least two widths.
-widths: list[int] = [2, 4, 8, 16, 32, 64, 128]
+widths: NonEmpty[AtLeast[1]] = [2, 4, 8, 16, 32, 64, 128]
 # How many images the networks are trained on.
-n_train: int = 2000
+n_train: AtLeast[1] = 2000
 # How many others give the accuracy.
-n_test: int = 1000
+n_test: AtLeast[1] = 1000
 # How many of these, of each class, are counted; at least 5.
-n_counted: int = 60
+n_counted: AtLeast[5] = 60
 # How often each training image is seen.
-epochs: int = 10
+epochs: AtLeast[1] = 10
 # The learning rate of the first step; with x² a low one leaves the networks half trained.
 learning_rate: float = 0.01
 # How many networks of each width and activation function, at least 2.
-n_seeds: int = 3
+n_seeds: AtLeast[2] = 3
 # The largest distance of the scale-free count, in units of the layer's median distance.
 reach: float = 1.2
 # A long bar lives for at least this long, in units of the layer's median distance.
 long_bar: float = 0.05
 # Of splits, weights and training.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

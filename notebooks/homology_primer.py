@@ -22,14 +22,16 @@
 # ## Parameters
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast
+
 # The network of the section on activations: a name that topo_utils.model_names() lists.
 network: str = "efficientnet_lite0"
 # The block whose output is shown: a name that topo_utils.model_blocks(network) lists.
 block: str = "_blocks.1"
 # Height and width of the photograph as the network gets it, in pixels.
-image_size: int = 224
+image_size: AtLeast[1] = 224
 # How many thresholds the curves of Betti numbers have.
-n_thresholds: int = 60
+n_thresholds: AtLeast[0] = 60
 
 # %% tags=["hide-input"]
 import numpy as np

@@ -31,20 +31,22 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # The network, with random weights: a name that topo_utils.model_names() lists.
 network: str = "resnet18"
 # Height and width of the image, in pixels.
-image_size: int = 256
+image_size: AtLeast[1] = 256
 # How often the forward pass and the engine are timed in turn, at least 5.
-repeats: int = 15
+repeats: AtLeast[1] = 15
 # Sizes of the volumes on which time and memory are measured, in voxels.
-voxels: list[int] = [100_000, 400_000, 1_600_000, 6_400_000, 25_600_000, 50_000_000]
+voxels: NonEmpty[AtLeast[1]] = [100_000, 400_000, 1_600_000, 6_400_000, 25_600_000, 50_000_000]
 # The other engines get no volume for which they would take longer than this, in seconds.
 limit: float = 5.0
 # Thresholds of a whole Betti curve.
-n_thresholds: int = 64
+n_thresholds: AtLeast[1] = 64
 # The networks of the experiment whose cost is projected.
-experiment: list[str] = [
+experiment: NonEmpty[str] = [
     "vgg16",
     "resnet18",
     "resnet50",
@@ -56,11 +58,11 @@ experiment: list[str] = [
     "densenet201",
 ]
 # Images of that experiment; the paper has 2,000.
-experiment_images: int = 2000
+experiment_images: AtLeast[1] = 2000
 # Height and width of these images, in pixels.
-experiment_size: int = 224
+experiment_size: AtLeast[1] = 224
 # Of the random weights, images and volumes.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Against the forward pass

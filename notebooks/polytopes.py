@@ -36,30 +36,32 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # Radii of the outer circle around the unit circle, above 1, for the staircase.
-radii: list[float] = [2.2, 1.7, 1.3, 1.2, 1.13, 1.1]
+radii: NonEmpty[float] = [2.2, 1.7, 1.3, 1.2, 1.13, 1.1]
 # How many points each of the two circles has; with few, a corner slips between two of them.
-n_points: int = 200
+n_points: AtLeast[1] = 200
 # Numbers of holes in the square, from 0 to 4.
-hole_counts: list[int] = [0, 1, 2, 3]
+hole_counts: NonEmpty[AtLeast[0]] = [0, 1, 2, 3]
 # From how many random starts each network is trained; one that succeeds is enough.
-n_restarts: int = 8
+n_restarts: AtLeast[1] = 8
 # How many steps each start has.
-n_steps: int = 1000
+n_steps: AtLeast[1] = 1000
 # How many samples of two noisy circles are compressed, at least 2.
-n_circles: int = 3
+n_circles: AtLeast[2] = 3
 # The digits (8 x 8 pixels) that are told from the rest, one at a time; at least two.
-digit_classes: list[int] = [0, 1, 8]
+digit_classes: list[AtLeast[0]] = [0, 1, 8]
 # How many pictures of digits; None takes all.
-n_digits: int | None = None
+n_digits: AtLeast[1] | None = None
 # The digits of 28 x 28 pixels that are told from the rest, one at a time; at least two.
-mnist_classes: list[int] = [0, 8]
+mnist_classes: list[AtLeast[0]] = [0, 8]
 # How many pictures of these; None takes all.
-n_mnist: int | None = 1000
+n_mnist: AtLeast[1] | None = 1000
 # The largest number of faces that is tried on pictures.
-most_faces: int = 32
+most_faces: AtLeast[1] = 32
 # Of points, pictures, shuffled labels and random starts.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -34,8 +34,10 @@
 # %% tags=["parameters"]
 from typing import Literal
 
+from topo_utils.book import AtLeast, NonEmpty
+
 # The pretrained networks: names that topo_utils.model_names() lists, of the small ones, at least 3.
-candidates: list[str] = [
+candidates: NonEmpty[str] = [
     "fashion_residual_4",
     "fashion_residual_6",
     "fashion_residual_9",
@@ -49,25 +51,25 @@ candidates: list[str] = [
 # The task: handwritten digits, of MNIST or the small ones of scikit-learn.
 target: Literal["mnist_5k", "digits"] = "mnist_5k"
 # Labelled images for fine-tuning and for the scores, drawn evenly over the ten classes.
-n_labels: int = 200
+n_labels: AtLeast[1] = 200
 # Images on which the accuracy is measured, none of them among the labelled ones.
-n_test: int = 1000
+n_test: AtLeast[1] = 1000
 # One fine-tuning per network and seed: of the labelled images, the new head and their order.
-seeds: list[int] = [0, 1, 2]
+seeds: NonEmpty[AtLeast[0]] = [0, 1, 2]
 # How often each labelled image is seen in fine-tuning.
-epochs: int = 10
+epochs: AtLeast[0] = 10
 # Of the first step of fine-tuning.
 learning_rate: float = 0.003
 # Images (without labels) on which topological complexity is measured.
-n_images: int = 20
+n_images: AtLeast[1] = 20
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Networks whose frozen features get a linear probe, ranked apart.
 probes: list[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 # Height and width to which images are resized for these, in pixels.
-probe_size: int = 96
+probe_size: AtLeast[1] = 96
 # Of the bootstrap and of the images for topological complexity.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -37,23 +37,25 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # The networks: names that topo_utils.model_names() lists.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1"]
 # The images that the verdict is about: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # Small images, which every size enlarges: the control, measured with the first network.
 small_images: str = "cifar10_samples"
 # How many images of each, at least 2; None takes all.
-n_images: int | None = None
+n_images: AtLeast[2] | None = None
 # Heights and widths to which images are resized, in pixels, at least 32 (the networks' stride);
 # the figure has colours for seven.
-image_sizes: list[int] = [96, 128, 160, 192, 224, 320]
+image_sizes: list[AtLeast[32]] = [96, 128, 160, 192, 224, 320]
 # The size that all others are compared with, in pixels.
-reference_size: int = 224
+reference_size: AtLeast[32] = 224
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Of the untrained network's weights, the draw of images and the bootstrap.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -37,38 +37,40 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # The images: mnist_5k, digits, or another data set with labels and pictures of one size.
 dataset: str = "mnist_5k"
 # The two classes to tell apart.
-classes: list[int] = [1, 7]
+classes: list[AtLeast[0]] = [1, 7]
 # How many images of each class the networks are trained on.
-n_train: int = 250
+n_train: AtLeast[1] = 250
 # How many other images of each class they are measured on.
-n_held_out: int = 250
+n_held_out: AtLeast[1] = 250
 # How many hidden layers, at least 3.
-depth: int = 7
+depth: AtLeast[3] = 7
 # How many units each of them has.
-width: int = 25
+width: AtLeast[1] = 25
 # How often each training image is seen.
-epochs: int = 60
+epochs: AtLeast[1] = 60
 # The same where the labels are shuffled, which takes longer to learn.
-epochs_shuffled: int = 250
+epochs_shuffled: AtLeast[1] = 250
 # The same for networks that are stopped early, to see the coefficient against accuracy.
-epochs_early: list[int] = [2, 5, 15]
+epochs_early: list[AtLeast[1]] = [2, 5, 15]
 # The learning rate of the first step.
 learning_rate: float = 0.001
 # How many networks of each kind, at least 2.
-n_seeds: int = 3
+n_seeds: AtLeast[2] = 3
 # How many nearest neighbours for the local coefficient, as a share of the points.
 neighbours: float = 0.05
 # The same for the global coefficient, ascending; the verdict looks at the last.
-neighbours_global: list[float] = [0.05, 0.125, 0.25]
+neighbours_global: NonEmpty[float] = [0.05, 0.125, 0.25]
 # How many random orders of the layers, for the control of that name.
-n_orders: int = 200
+n_orders: AtLeast[1] = 200
 # The published mean local coefficient to compare with; the default is for these defaults.
 published: float = -0.831
 # Of the choice of images, weights, training and random orders.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

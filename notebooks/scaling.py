@@ -27,18 +27,20 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast
+
 # The network whose profile is wanted, with random weights: the time does not depend on them much.
 model: str = "resnet18"
 # Height and width of the images in pixels.
-image_size: int = 224
+image_size: AtLeast[1] = 224
 # How many images the profile is to have.
-n_images: int = 100_000
+n_images: AtLeast[1] = 100_000
 # How many machines, each with one accelerator.
-machines: int = 10
+machines: AtLeast[1] = 10
 # How many cores of each machine count.
-workers: int = 16
+workers: AtLeast[1] = 16
 # How many images are measured here, at least 2.
-n_measured: int = 8
+n_measured: AtLeast[2] = 8
 
 # %% [markdown]
 # ## On one machine

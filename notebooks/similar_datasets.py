@@ -28,21 +28,23 @@
 # ## Parameters
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # Networks that topo_utils.model_names() lists; the first gives the number, all must agree.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1"]
 # Pairs of data sets claimed to be similar: names of topo_utils.dataset_names(), or folder:PATH.
-pairs: list[list[str]] = [
+pairs: NonEmpty[list[str]] = [
     ["cifar10_samples", "cifar100_samples"],
     ["mnist_samples", "fashion_mnist_samples"],
 ]
 # How many images of each data set, at least 2; where there are fewer, and with None, all.
-n_images: int | None = None
+n_images: AtLeast[2] | None = None
 # Height and width to which images are resized, in pixels.
-image_size: int = 224
+image_size: AtLeast[1] = 224
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Of the draw of images, and of the untrained network's weights.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

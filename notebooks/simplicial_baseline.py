@@ -28,32 +28,34 @@
 # ## Parameters
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast
+
 # How many pairs of linked rings; of each pair, one ring is in either class.
-n_pairs: int = 2
+n_pairs: AtLeast[1] = 2
 # How many points each ring has.
-n_points: int = 100
+n_points: AtLeast[10] = 100
 # Standard deviation of the noise on each coordinate; a ring has radius 1.
 noise: float = 0.05
 # How many digits each class (even, odd) has where they are measured.
-n_digits: int = 100
+n_digits: AtLeast[10] = 100
 # How many hidden layers the networks have, from 1.
-depth: int = 5
+depth: AtLeast[1] = 5
 # How many units each of these has.
-width: int = 25
+width: AtLeast[1] = 25
 # How often each training point is seen.
-epochs: int = 100
+epochs: AtLeast[1] = 100
 # How many networks of each activation function, at least 2.
-n_seeds: int = 6
+n_seeds: AtLeast[2] = 6
 # How many nearest neighbours a point is joined to, for distances along the graph.
-neighbours: int = 10
+neighbours: AtLeast[1] = 10
 # The scale for these distances, in steps along the graph.
 scale_graph: float = 2.5
 # The scale for Euclidean distances, in units of the median distance of the layer's points.
 scale_euclidean: float = 0.25
 # Numbers of points for which the cost is measured, ascending.
-cost_points: list[int] = [50, 100, 200, 400]
+cost_points: list[AtLeast[1]] = [50, 100, 200, 400]
 # Of points, weights and training.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -37,30 +37,32 @@
 # %% tags=["parameters"]
 from typing import Literal
 
+from topo_utils.book import AtLeast, NonEmpty
+
 # The network: a name that topo_utils.model_names() lists.
 model: str = "efficientnet_lite0"
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "mnist_5k"
 # How many of them count as all; None takes all there are.
-n_images: int | None = 600
+n_images: AtLeast[1] | None = 600
 # Height and width to which images are resized, in pixels.
-image_size: int = 96
+image_size: AtLeast[1] = 96
 # The level eta of the sublevel sets, in units of the activations.
 threshold: float = 0.0
 # Sizes of the subsamples, at least 2 images each.
-subsample_sizes: list[int] = [20, 50, 100]
+subsample_sizes: NonEmpty[AtLeast[2]] = [20, 50, 100]
 # How many subsamples of each size; no two share an image, and some images must be left over.
-repeats: int = 2
+repeats: AtLeast[1] = 2
 # What the verdict is about: random subsamples, or one that holds a single class (which is unfair).
 subsamples: Literal["random", "one class"] = "random"
 # The class of the unfair subsample: a label of the data set.
-only_class: int = 1
+only_class: AtLeast[0] = 1
 # Natural pictures, of which random crops are taken: a name as for dataset.
 pictures: str = "imagenet_samples"
 # How many crops of every picture, at least 2.
-crops_per_picture: int = 10
+crops_per_picture: AtLeast[2] = 10
 # Of the draws of images, crops and subsamples, and of the untrained network's weights.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -36,8 +36,10 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast, NonEmpty
+
 # The networks: names that topo_utils.model_names() lists; the first is looked at more closely.
-models: list[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # Two data sets that are held to be similar.
@@ -45,18 +47,18 @@ similar: list[str] = ["cifar10_samples", "cifar100_samples"]
 # A data set that is held to differ from the first of them.
 dissimilar: str = "mnist_samples"
 # How many images of each data set, at least 2; None takes all.
-n_images: int | None = None
+n_images: AtLeast[2] | None = None
 # Height and width to which images are resized, in pixels.
-image_size: int = 224
+image_size: AtLeast[1] = 224
 # The levels eta, in units of the activations; 0 is added where it is missing.
 thresholds: list[float] = [
     -1.75, -1.5, -1.25, -1.0, -0.75, -0.5, -0.25,
     0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75,
 ]  # fmt: skip
 # Levels on a scale that all blocks share: the fraction of a volume's values at or below them.
-quantiles: list[float] = [0.1, 0.25, 0.5, 0.75, 0.9]
+quantiles: NonEmpty[float] = [0.1, 0.25, 0.5, 0.75, 0.9]
 # Of the untrained network's weights, the draw of images and the bootstrap.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

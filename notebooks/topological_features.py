@@ -35,30 +35,32 @@
 # ```
 
 # %% tags=["parameters"]
+from topo_utils.book import AtLeast
+
 # The images: mnist_5k or digits (or another data set with labels and pictures of one size).
 dataset: str = "mnist_5k"
 # How many images, drawn evenly over the classes; None takes all.
-n_images: int | None = 1600
+n_images: AtLeast[1] | None = 1600
 # How many of them are held out in each split; the others are for training.
-n_test: int = 600
+n_test: AtLeast[1] = 600
 # How many random splits, each with its own initial weights, at least 2.
-n_splits: int = 5
+n_splits: AtLeast[2] = 5
 # Smaller training sets for the second figure, parts of each split's own.
-training_sizes: list[int] = [150, 300]
+training_sizes: list[AtLeast[1]] = [150, 300]
 # How often each training image is seen.
-epochs: int = 10
+epochs: AtLeast[1] = 10
 # How many levels each Betti curve has.
-n_levels: int = 16
+n_levels: AtLeast[1] = 16
 # How many of the longest lifetimes of each degree.
-n_lifetimes: int = 6
+n_lifetimes: AtLeast[1] = 6
 # The grey value from which a pixel counts as ink in the four directions, between 0 and 1.
 ink_level: float = 0.4
 # How many units the hidden layer of the multilayer perceptron has.
-width: int = 128
+width: AtLeast[1] = 128
 # How many channels the first convolution has; the second has twice as many.
-channels: int = 8
+channels: AtLeast[1] = 8
 # Of the draw of images, the splits, weights and training.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

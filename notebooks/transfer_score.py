@@ -40,6 +40,8 @@
 # %% tags=["parameters"]
 from typing import Literal
 
+from topo_utils.book import AtLeast
+
 # The penalty of the ridge regression in θ, at least 0; the authors use 0.001.
 penalty: float = 0.001
 # Networks of the published nine that are measured here too; none by default.
@@ -49,13 +51,13 @@ weights: Literal["pretrained", "random"] = "pretrained"
 # The images for them: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "cifar10_samples"
 # How many images; None takes all.
-n_images: int | None = None
+n_images: AtLeast[1] | None = None
 # Height and width to which these images are resized, in pixels.
-image_size: int = 224
+image_size: AtLeast[1] = 224
 # The level eta of the sublevel sets that are measured here.
 threshold: float = 0.0
 # Of the bootstrap, of random weights and of the draw of images.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method

@@ -36,7 +36,10 @@
 # ```
 
 # %% tags=["parameters"]
+from pathlib import Path
 from typing import Literal
+
+from topo_utils.book import AtLeast, NonEmpty
 
 # The network: any name of topo_utils.model_names(), of torchvision or of timm;
 # or module:callable, code of your own that gives it.
@@ -44,20 +47,20 @@ model: str = "efficientnet_lite0"
 # Its weights; a module:callable is as it comes.
 weights: Literal["pretrained", "random"] = "pretrained"
 # Weights from a file instead: .safetensors, or a state dict saved by torch.
-checkpoint: str | None = None
+checkpoint: Path | None = None
 # Which modules are measured: a regular expression for their whole names;
 # None leaves it to rules by architecture.
 blocks: str | None = None
 # The images: folder:PATH, or a name that topo_utils.dataset_names() lists.
 dataset: str = "imagenet_samples"
 # How many images; None takes all.
-n_images: int | None = None
+n_images: AtLeast[1] | None = None
 # Height and width to which images are resized, in pixels;
 # None is what the network was made for.
-image_size: int | None = None
+image_size: AtLeast[1] | None = None
 # The levels eta of the sublevel sets, in units of the activations;
 # figures and text are about the first.
-thresholds: list[float] = [0.0]
+thresholds: NonEmpty[float] = [0.0]
 # The networks to compare with, pretrained, as topo_utils.model_names() lists them.
 compare_with: list[str] = [
     "efficientnet_lite0",
@@ -66,9 +69,9 @@ compare_with: list[str] = [
 ]
 # A folder for the profile (netCDF), the table (CSV) and the figures (SVG);
 # None writes no files.
-save_to: str | None = None
+save_to: Path | None = None
 # Of random weights, the draw of images, the shuffles and the bootstrap.
-seed: int = 0
+seed: AtLeast[0] = 0
 
 # %% [markdown]
 # ## Method
@@ -82,8 +85,6 @@ seed: int = 0
 # all values shuffled, and with the values shuffled within each channel.
 
 # %%
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown

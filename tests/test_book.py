@@ -3,21 +3,29 @@
 import html
 import importlib.metadata
 import json
+import math
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import topo_utils
 from topo_utils.__main__ import main
 from topo_utils.book import (
     BookError,
     Parameter,
     Project,
     _environment,
+    _json,
     _typed,
+    _used_parameters,
     compare_runs,
     record_finding,
 )
@@ -200,9 +208,8 @@ def test_a_chapter_runs_from_the_command_line(project, monkeypatch, capsys, tmp_
     notebook = nbformat.read(project.build / "runs" / "small.ipynb", 4)
     assert notebook.metadata.papermill.parameters == {"number": 10, "words": "a b"}
 
-    assert main(["run", "small", "--preset", "large", "-o", str(tmp_path / "mine.ipynb")]) == 0
-    assert (tmp_path / "mine.ipynb").is_file()
-    assert main(["run", "small", "-o", str(tmp_path / "folder")]) == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["run", "small", "--preset", "large", "-o=~/folder"]) == 0
     assert (tmp_path / "folder" / "small.ipynb").is_file()
 
     # One that fails keeps its notebook where it was wanted.
@@ -212,6 +219,52 @@ def test_a_chapter_runs_from_the_command_line(project, monkeypatch, capsys, tmp_
         in capsys.readouterr().err
     )
     assert "AssertionError" in (tmp_path / "bad.ipynb").read_text()
+
+
+OTHER_KERNEL = HEADER.replace("name: python3", "name: julia-1.9").replace(": python", ": julia")
+
+
+@pytest.mark.parametrize("header", ["", OTHER_KERNEL.partition("\n\n")[0]], ids=["none", "other"])
+def test_a_chapter_runs_in_this_python_whatever_is_around(tmp_path, monkeypatch, header):
+    # A python3 of others wherever kernels are looked for, settings of IPython that break a run, no
+    # home that can be written to, and a clone in a place with a difficult name.
+    kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    other = {"argv": [sys.executable, "-c", ""], "display_name": "other", "language": "python"}
+    kernel.write_text(json.dumps(other))
+    for variable in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "jupyter"))
+    startup = tmp_path / "ipython" / "profile_default" / "startup" / "first.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("number = -1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(startup))
+    monkeypatch.setenv("HOME", str(kernel / "home"))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    (tmp_path / "mine {x} é").mkdir()
+    project = make_project(tmp_path / "mine {x} é")
+    (project.notebooks / "small.py").write_text(
+        f"{header}\n\n# %% [markdown]\n# # Small\n\n"
+        '# %% tags=["parameters"]\nnumber: list[float] = [float("inf")]\n\n'
+        "# %%\nassert number != -1\nimport sys\nimport topo_utils.book\n"
+        "given, package = str(number), topo_utils.__file__\n"
+        "topo_utils.book.glue(python=sys.executable, package=package, given=given)\n"
+    )
+    out = project.root / "out" / "{y}.ipynb"
+    project.run("small", {"number": [1.0, -math.inf]}, out, progress=False)
+    text = out.read_text(encoding="utf-8")
+    json.loads(text, parse_constant=pytest.fail)  # Infinity is no JSON
+    notebook = nbformat.reads(text, as_version=4)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.kernelspec.language == "python"
+    assert _used_parameters(notebook) == {"number": [1.0, -math.inf]}
+    told = {o.metadata.scrapbook.name: o.data for c in notebook.cells for o in c.get("outputs", [])}
+    told = {name: eval("".join(data.popitem()[1])) for name, data in told.items()}
+    assert told == {
+        "python": sys.executable,
+        "package": topo_utils.__file__,
+        "given": "[1.0, -inf]",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -254,10 +307,48 @@ def test_what_cannot_be_compared_is_said(runs, tmp_path):
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "empty.ipynb")
     with pytest.raises(BookError, match="is no finished run of a chapter"):
         compare_runs(tmp_path / "empty.ipynb", out / "a.ipynb")
+    for file, text in (("number.ipynb", "5"), ("none.json", "null"), ("deep.json", "[" * 10**5)):
+        (tmp_path / file).write_text(text)
+        with pytest.raises(BookError, match=r"cannot be read.*\nGive a notebook that topobook run"):
+            compare_runs(tmp_path / file, out / "a.ipynb")
 
 
-def test_a_run_becomes_a_page(runs, tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: run.metadata.pop("papermill"),
+        lambda run: run.metadata.update(papermill=[1]),
+        lambda run: run.metadata.papermill.pop("input_path"),
+        lambda run: run.metadata.papermill.update(input_path=None),
+        lambda run: run.metadata.papermill.pop("parameters"),
+        lambda run: run.metadata.papermill.update(parameters=[3]),
+        lambda run: run.metadata.pop("topobook"),
+        lambda run: run.metadata.update(topobook="key"),
+        lambda run: run.cells.clear(),
+        lambda run: [c.metadata.update(tags=[]) for c in run.cells],
+        lambda run: [o.pop("data", None) for c in run.cells for o in c.get("outputs", [])],
+        lambda run: [
+            o.metadata.clear() or o.metadata.update(topobook_finding={"verdict": 1})
+            for c in run.cells
+            for o in c.get("outputs", [])
+            if "metadata" in o
+        ],
+    ],
+)
+def test_a_notebook_that_is_no_run_is_told_whatever_it_lacks(runs, tmp_path, damage):
+    _, out = runs
+    notebook = nbformat.read(out / "a.ipynb", as_version=4)
+    damage(notebook)
+    (tmp_path / "odd.ipynb").write_text(json.dumps(notebook))
+    with pytest.raises(BookError, match=r"odd\.ipynb (is no finished run of a|cannot be read)"):
+        compare_runs(out / "b.ipynb", tmp_path / "odd.ipynb")
+
+
+def test_a_run_becomes_a_page(runs, tmp_path, monkeypatch):
     project, out = runs
+    (tmp_path / "é").mkdir()  # of which Jupyter Book speaks
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "é"))
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     page = project.write_page(out / "b.ipynb", tmp_path / "page")
     assert page == tmp_path / "page" / "small.html"
     text = words(page.read_text())
@@ -417,10 +508,48 @@ def test_a_chapter_needs_one_parameters_cell(project):
 
 
 def test_without_a_book_there_is_nothing_to_run(tmp_path):
-    with pytest.raises(
-        BookError, match=r"no book in .*: notebooks/ and _toc.yml are not there\nGo"
-    ):
+    with pytest.raises(BookError, match=r"no book in .*: _toc.yml and notebooks are not there\nGo"):
         Project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lost", "put", "missing"),
+    [
+        ("notebooks", None, "notebooks is not there"),
+        ("notebooks", "file", "notebooks is not there"),
+        ("notebooks", "link", "notebooks is not there"),
+        ("_toc.yml", None, "_toc.yml is not there"),
+        ("_toc.yml", "folder", "_toc.yml is not there"),
+        ("_toc.yml", "link", "_toc.yml is not there"),
+    ],
+)
+def test_half_a_book_is_not_taken_for_another(project, monkeypatch, capsys, lost, put, missing):
+    monkeypatch.chdir(project.root)
+    (project.root / lost).rename(project.root / "lost")
+    make = {"file": Path.touch, "folder": Path.mkdir, "link": lambda p: p.symlink_to("nowhere")}
+    if put:
+        make[put](project.root / lost)
+    assert main(["list"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"topobook: no book in {project.root}: {missing}\nGo to the folder of")
+
+
+def test_the_book_is_the_nearest_above_else_that_of_the_package(project, monkeypatch, capsys):
+    monkeypatch.chdir(project.notebooks)
+    assert Project().root == project.root
+    monkeypatch.setattr(Project, "build_book", lambda *_: None)
+    assert main(["book"]) == 0
+    assert capsys.readouterr().err == ""
+    elsewhere = project.root.parent / f"{project.root.name} elsewhere"
+    (elsewhere / "notebooks").mkdir(parents=True)  # as many have: no sign of a book
+    monkeypatch.chdir(elsewhere)
+    assert Project().root == Path(topo_utils.__file__).parents[1]
+    assert main(["book"]) == 0
+    assert f"no book here: taken is the one in {Project().root}" in capsys.readouterr().err
+
+
+def parsed(annotation, text):
+    return Parameter("p", annotation, None, "").parse(text)
 
 
 @pytest.mark.parametrize(
@@ -428,43 +557,166 @@ def test_without_a_book_there_is_nothing_to_run(tmp_path):
     [
         ("float", "1e-3", 1e-3),
         ("float", "2", 2.0),
+        ("float", "-1_000.5", -1000.5),
+        ("float", "inf", math.inf),
+        ("float", "-Infinity", -math.inf),
+        ("float", "float('-inf')", -math.inf),
+        ("list[float]", "[-inf, 0, 1e-3]", [-math.inf, 0.0, 1e-3]),
         ("int | None", "None", None),
+        ("AtLeast[2] | None", "2", 2),
+        ("NonEmpty[AtLeast[0]]", "[0]", [0]),
         ("bool", "true", True),
+        ("bool", "False", False),
         ("str", "3", "3"),
+        ("str", "None", "None"),
         ("str | None", "3x", "3x"),
+        ("str | None", "1e3", "1e3"),
+        ("str | None", "0123", "0123"),
+        ("str | None", "true", "true"),
+        ("str | None", "nan", "nan"),
+        ("str | None", "'quoted'", "'quoted'"),
+        ("str | None", "[1]", "[1]"),
+        ("str | None", "", ""),
+        ("str | None", "None", None),
+        ('Literal["a", "1"]', "1", "1"),
+        ('Literal["a", 1]', "1", 1),
+        ("int | str", "1", 1),
         ("list[str]", "['a', 'b']", ["a", "b"]),
+        ("list[str]", "['1', 'None']", ["1", "None"]),
         ("list[float]", "[0, -0.5]", [0.0, -0.5]),
     ],
 )
 def test_values_are_read_as_declared(annotation, text, value):
-    assert Parameter("p", annotation, None, "").parse(text) == value
+    assert parsed(annotation, text) == value
+    assert type(parsed(annotation, text)) is type(value)
+
+
+@given(st.text() | st.sampled_from(["None ", "(None)", "'None'", "-1e3", "inf", "{}"]))
+def test_a_text_stays_as_it_was_typed(text):
+    assert parsed("str", text) == text
+    assert parsed("str | None", text) == (text if text != "None" else None)
+
+
+def json_of(value):
+    """A value as it comes back from JSON that every reader takes."""
+    return json.loads(_json(value), parse_constant=pytest.fail)
+
+
+numbers = st.floats(allow_nan=False)
+texts = st.text(st.characters(exclude_characters="\0")).filter(
+    lambda t: not t.startswith("folder:")
+)
+
+
+@given(
+    st.one_of(
+        st.tuples(st.just("float"), numbers),
+        st.tuples(st.just("int | None"), st.integers() | st.none()),
+        st.tuples(st.just("str"), texts),
+        st.tuples(st.just("str | None"), (texts | st.none()).filter(lambda t: t != "None")),
+        st.tuples(st.just("list[float]"), st.lists(numbers)),
+        st.tuples(st.just("list[str]"), st.lists(texts)),
+        st.tuples(st.just("list[list[float]]"), st.lists(st.lists(numbers))),
+    )
+)
+def test_a_value_comes_back_from_what_is_typed_and_what_is_written(case):
+    annotation, value = case
+    parameter = Parameter("p", annotation, None, "")
+    assert parameter.restore(json_of(value)) == value
+    (typed,) = shlex.split(_typed(value))  # what the page says to type, as a shell hands it over
+    assert parameter.parse(typed) == value
 
 
 @pytest.mark.parametrize(
-    ("annotation", "value"),
+    ("annotation", "typed", "value"),
     [
-        ("list[str]", ["a", "it's", 'so "called"']),
-        ("list[str]", ["a b", "c"]),
-        ("str", 'it\'s $HOME; a "b"'),
-        ("str | None", None),
-        ("list[list[str]]", [["a", "b"]]),
-        ("float", 1e-5),
-        ("bool", True),
+        ("Path | None", "weights.pt", "{here}/weights.pt"),
+        ("Path | None", "../weights.pt", "{above}/weights.pt"),
+        ("Path | None", "~/weights.pt", "{home}/weights.pt"),
+        ("Path | None", "/weights.pt", "/weights.pt"),
+        ("Path | None", "None", None),
+        ("list[Path]", "['a', '/b']", ["{here}/a", "/b"]),
+        ("str", "folder:pictures", "folder:{here}/pictures"),
+        ("str | None", "folder:~", "folder:{home}"),
+        ("list[str]", "['digits', 'folder:a']", ["digits", "folder:{here}/a"]),
+        ("list[list[str]]", "[['folder:a', 'b']]", [["folder:{here}/a", "b"]]),
+        ("str", "pictures", "pictures"),
     ],
 )
-def test_what_the_page_says_to_type_is_what_was_used(annotation, value):
-    (typed,) = shlex.split(_typed(value))  # as a shell hands it over
-    assert Parameter("p", annotation, None, "").parse(typed) == value
+def test_a_path_is_meant_from_where_it_is_typed(tmp_path, monkeypatch, annotation, typed, value):
+    here = tmp_path.resolve() / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", "/home/some-one")
+    places = {"{here}": str(here), "{above}": str(here.parent), "{home}": "/home/some-one"}
+    value = json.dumps(value)
+    for name, place in places.items():
+        value = value.replace(name, place)
+    assert parsed(annotation, typed) == json.loads(value)
+    # What a chapter or a preset says is meant from the folder in which chapters run.
+    assert Parameter("p", "list[Path]", None, "").check(["a"]) == ["a"]
+    assert Parameter("p", "str", None, "").check("folder:a") == "folder:a"
+
+
+def test_types_are_shown_in_words():
+    shown = {"AtLeast[2] | None": "int >= 2 | None", "list[AtLeast[0]]": "list[int >= 0]"}
+    shown |= {"NonEmpty[list[str]]": "list[list[str]], not empty", "Path": "Path"}
+    assert {a: Parameter("p", a, None, "").type_ for a in shown} == shown
 
 
 def test_a_list_is_typed_as_a_person_would():
     assert _typed(["efficientnet_lite0"]) == """'["efficientnet_lite0"]'"""
 
 
-@pytest.mark.parametrize(("annotation", "text"), [("int", "1.5"), ("int", "true"), ("bool", "1")])
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        ("int", "1.5"),
+        ("int", "true"),
+        ("int", "1e3"),
+        ("int", "9" * 5000),
+        ("int", "(" * 5000),
+        ("bool", "1"),
+        ("bool", "yes"),
+        ("float", "nan"),
+        ("float", "x"),
+        ("list[float]", "[0, nan]"),
+        ("list[str]", "[1, 2]"),
+        ("AtLeast[0]", "-1"),
+        ("AtLeast[2] | None", "1"),
+        ("list[AtLeast[1]]", "[3, 0]"),
+        ("NonEmpty[str]", "[]"),
+        ("NonEmpty[list[str]]", "['a']"),
+    ],
+)
 def test_values_of_another_type_are_refused(annotation, text):
-    with pytest.raises(BookError, match="parameter p is"):
-        Parameter("p", annotation, None, "").parse(text)
+    with pytest.raises(BookError, match=r"parameter p is .*\nAccepted: "):
+        parsed(annotation, text)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "out"),
+    [({"words": "caf\udce9"}, "a"), ({"words": ["folder:caf\udce9"]}, "a"), ({}, "caf\udce9")],
+)
+def test_a_name_that_is_no_text_is_told_before_a_kernel_starts(project, parameters, out):
+    with pytest.raises(BookError, match=r"caf\\udce9.* is not in UTF-8\nRename"):
+        project.run("small", parameters, project.build / f"{out}.ipynb")
+    assert not project.build.exists()
+
+
+def test_a_parameter_is_given_once(project):
+    with pytest.raises(BookError, match="parameter number is given more than once\nGive it once"):
+        project.resolve("small", texts=[("number", "1"), ("mode", "loud"), ("number", "2")])
+
+
+@pytest.mark.parametrize("chapter", Project(Path(__file__).parents[1]).chapters())
+def test_counts_and_seeds_that_cannot_be_are_refused_before_a_kernel_starts(chapter):
+    declared = Project(Path(__file__).parents[1]).parameters(chapter).values()
+    counts = [p for p in declared if isinstance(p.default, int) and p.default is not True]
+    for parameter in counts:
+        with pytest.raises(BookError, match=rf"{parameter.name} is -5\nAccepted: int >= \d"):
+            parameter.parse("-5")
+        assert parameter.parse(str(parameter.default)) == parameter.default
 
 
 def test_a_finding_is_checked():

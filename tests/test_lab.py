@@ -29,7 +29,7 @@ def repository(tmp_path):
     """A repository of its own with the files of this one, all committed."""
     if git_status(ROOT) is None:
         pytest.skip("no git repository: what belongs to it cannot be told from what was made")
-    copy = tmp_path / "repository"
+    copy = tmp_path / "a répository"
     known = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, known.split("\0")):
         if (ROOT / name).is_file():
@@ -135,7 +135,7 @@ def lab(repository, tmp_path):
     """The address of a JupyterLab that was started as `make lab` does, with nobody's settings."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     recipe = re.search(r"^lab:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    recipe = recipe.replace("$(CURDIR)", str(repository)).replace("$(BIN)/python", sys.executable)
+    recipe = recipe.replace("$(BIN)/python", sys.executable)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -1,6 +1,7 @@
 """Errors that a person can act on, exit codes, and what Ctrl-C leaves."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from test_book import CHAPTER, make_project
@@ -18,7 +20,11 @@ from test_book import CHAPTER, make_project
 from topo_utils import __main__ as command_line
 from topo_utils import book
 from topo_utils.__main__ import main
-from topo_utils.book import BookError, how_to_install
+from topo_utils.book import BookError, Project, how_to_install
+
+OFF = "execute: {execute_notebooks: 'off'}\n"
+GRID = ["--grid", "number", "1"]
+PROFILE = ["profile", "--model", "nonesuch", "--images", "nonesuch"]
 
 
 @pytest.fixture
@@ -179,14 +185,40 @@ def test_every_command_says_it_the_same_way(project, monkeypatch, capsys, place,
             "Declare it in the chapter with bool",
         ),
         ("_config.yml", "a: [", "_config.yml cannot be read", "Mend _config.yml"),
+        ("_config.yml", b"\xff", "_config.yml cannot be read: 'utf-8'", "Mend _config.yml"),
+        ("_config.yml", "", "no configuration of this book: it is empty", "from a fresh clone"),
+        ("_config.yml", "# words", "configuration of this book: it is empty", "a fresh clone"),
+        ("_config.yml", "- a", "this book: ['a'] is no mapping", "Mend _config.yml"),
+        ("_config.yml", "title: Small", "it does not say execute: {execute_notebooks", "Mend"),
+        ("_config.yml", "execute: {execute_notebooks: force}", "does not say execute: {ex", "Mend"),
+        ("_config.yml", "execute: 3", "3 is not of type 'object' [key path: 'execute']", "Mend"),
+        ("_config.yml", f"title: 2026\n{OFF}", "2026 is not of type 'string' [key path:", "Mend"),
+        ("_config.yml", f"sphinx: []\n{OFF}", "[] is not of type 'object' [key path:", "Mend"),
+        ("_config.yml", f"latex: null\n{OFF}", "no configuration of this book: ", "Mend"),
     ],
 )
 def test_a_broken_file_is_named(project, capsys, file, content, wrong, todo):
     (project.root / file).write_bytes(content if isinstance(content, bytes) else content.encode())
-    *first, last = said(capsys, ["book"])
-    assert wrong in first[0]
-    assert todo in last
-    assert not project.build.exists()
+    commands = [["book"]]
+    if file == "_config.yml":  # of whatever ends with a page
+        commands += [["run", "small", "--html", "page"]]
+        commands += [["profile", "--model", "nonesuch", "--images", "nonesuch"]]
+    for arguments in commands:
+        *first, last = said(capsys, arguments)
+        assert wrong in first[0]
+        assert todo in last
+        assert not project.build.exists()
+
+
+@pytest.mark.parametrize("repository", ["", "https://github.com/some-one/topo"])
+@pytest.mark.parametrize("also", ["", "title:\n", "logo:\nparse:\n", "html: {baseurl: a}\n"])
+def test_a_configuration_with_which_a_book_is_rendered_is_taken(
+    project, monkeypatch, also, repository
+):
+    monkeypatch.setenv("TOPOBOOK_REPOSITORY", repository)
+    (project.root / "_config.yml").write_text(also + OFF)
+    project.check_config()
+    Project(Path(__file__).parents[1]).check_config()
 
 
 def test_a_file_that_is_missing_is_named(project, capsys):
@@ -217,7 +249,23 @@ def test_a_page_without_a_title_is_named(project):
         (["compare", "map.json", "file"], "map.json cannot be read: ", "that topobook run wrote"),
         (["compare", "list.json", "file"], "list.json cannot be read: ", "that topobook run wro"),
         (["pretrain", "file"], "file/train-images-idx3-ubyte.gz cannot be read", "Needed: the fo"),
-        (["pretrain", "dir.ipynb", "--epochs", "0"], "--epochs 0 trains nothing", "a number from"),
+        (["pretrain", "dir.ipynb", "--epochs", "0"], "--epochs is 0", "Accepted: a number from 1"),
+        (["pretrain", "dir.ipynb", "--seed", "-1"], "--seed is -1", "Accepted: a number from 0 to"),
+        ([*PROFILE, "--seed", "-1"], "--seed is -1", "Accepted: a number from 0 to 92233720368547"),
+        ([*PROFILE, "--seed", "9" * 20], f"--seed is {'9' * 20}", "Accepted: a number from 0 to"),
+        ([*PROFILE, "--size", "0"], "--size is 0", "Accepted: a number from 1"),
+        ([*PROFILE, "--n-images", "-5"], "--n-images is -5", "Accepted: a number from 1"),
+        (
+            ["run", "small", "-p", "mode", "quiet", "-p", "mode", "loud"],
+            "mode is given more",
+            "onc",
+        ),
+        (["sweep", "small", *GRID, *GRID], "parameter number is given more than once", "Give it o"),
+        (
+            ["sweep", "small", *GRID, "-p", "number", "1"],
+            "number is given more than",
+            "Give it onc",
+        ),
         (["cache", "prune", "5"], "no size: '5'", "Accepted: a number with B, kB"),
     ],
 )
@@ -231,6 +279,63 @@ def test_a_wrong_argument_is_refused_before_anything_runs(project, capsys, argum
     assert todo in last
     assert (project.root / "file").read_text() == "words"
     assert not list(project.root.rglob("small*.ipynb"))
+
+
+def test_a_home_is_a_home_wherever_a_path_is_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    got = []
+    for name in ("_run", "_sweep", "_pdf"):
+        monkeypatch.setattr(command_line, name, lambda _, options: got.append(options))
+    for name in ("_compare", "_pretrain"):
+        monkeypatch.setattr(command_line, name, got.append)
+    for arguments in (
+        ["run", "small", "-o=~/a", "--html", "~/a"],
+        ["sweep", "small", *GRID, "-o", "~/a"],
+        ["pdf", "-o~/a"],
+        ["compare", "~/a", "~/a"],
+        ["pretrain", "~/a", "-o", "~/a"],
+    ):
+        main(arguments)
+    names = ("out", "html", "a", "b", "folder")
+    paths = [getattr(options, name, None) for options in got for name in names]
+    assert [path for path in paths if path is not None] == [str(tmp_path / "a")] * 8
+
+
+#: Numbers below zero as people write them.
+BELOW = ["-1", "-1e-3", "-1E5", "-.5", "-1.", "-1_000", "-inf", "-Infinity"]
+
+
+@pytest.mark.parametrize("text", BELOW)
+def test_a_number_below_zero_is_a_value_and_no_option(project, monkeypatch, text):
+    got = []
+    monkeypatch.setattr(Project, "run", lambda _, chapter, parameters, *__: got.append(parameters))
+    monkeypatch.setattr(command_line, "_finding", lambda _: None)
+    assert main(["run", "small", "-p", "number", text, "-o", "out"]) == 0
+    assert got.pop() == {"number": float(text)}
+    monkeypatch.setattr(command_line, "_sweep", lambda _, options: got.append(options.grid))
+    main(["sweep", "small", "--grid", "number", text, "2", text, "--jobs", "2"])
+    assert got.pop() == [["number", text, "2", text]]
+    monkeypatch.setattr(command_line, "_profile", lambda _, options: got.append(options))
+    main([*PROFILE, "--thresholds", "1", text, "--size", "8"])
+    assert got.pop().thresholds == [1.0, float(text)]
+
+
+@pytest.mark.parametrize("text", ["-foo", "--foo", "-5x", "-nothing", "-", "-o5", "- p", "-a=b"])
+def test_a_text_may_begin_with_a_dash(project, monkeypatch, capsys, text):
+    got = []
+    monkeypatch.setattr(Project, "run", lambda _, chapter, parameters, *__: got.append(parameters))
+    monkeypatch.setattr(command_line, "_finding", lambda _: None)
+    assert main(["run", "-p", "words", text, "small", "-p", "mode", "loud", "-o", "out"]) == 0
+    assert got == [{"words": text, "mode": "loud"}]
+
+
+@pytest.mark.parametrize("option", ["-o", "--html", "--preset=smoke", "--pre", "-p", "--debug"])
+def test_an_option_is_no_value(project, capsys, option):
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "small", "-p", "words", option, "x"])
+    assert caught.value.code == 2
+    assert "argument -p: expected 2 arguments" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -301,7 +406,7 @@ def start(project, arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "topo_utils", *arguments],
         cwd=project.root,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": ""},
+        env=ours(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -310,6 +415,98 @@ def start(project, arguments):
         if os.name == "nt"
         else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+class Full(io.StringIO):
+    """A stream that takes so many writings, and then no more."""
+
+    def __init__(self, error, takes):
+        super().__init__()
+        self.error, self.takes = error, takes
+
+    def write(self, text):
+        if self.takes == 0:
+            raise self.error
+        self.takes -= 1
+        return super().write(text)
+
+
+OUTPUTS = {
+    "closed": lambda: None,
+    "full": lambda: Full(OSError(errno.ENOSPC, "No space left on device"), 0),
+    "full after a line": lambda: Full(OSError(errno.ENOSPC, "No space left on device"), 3),
+    "nobody reads": lambda: Full(BrokenPipeError(errno.EPIPE, "Broken pipe"), 1),
+    "ascii": lambda: io.TextIOWrapper(io.BytesIO(), encoding="ascii"),
+    "latin-1": lambda: io.TextIOWrapper(io.BytesIO(), encoding="latin-1"),
+}
+
+
+@pytest.fixture
+def worked(project, monkeypatch):
+    """A project whose chapter says θ, and whose run only writes a notebook with a finding."""
+    source = project.notebooks / "small.py"
+    source.write_text(CHAPTER.replace("A number", "θ, a number"), encoding="utf-8")
+
+    def run(self, chapter, parameters, out, **_):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        finding = {"verdict": "reproduced", "reason": "θ is 1.", "numbers": {"θ": {"value": 1.0}}}
+        output = nbformat.v4.new_output("display_data", metadata={"topobook_finding": finding})
+        cell = nbformat.v4.new_code_cell(outputs=[output])
+        print("θ, progress", file=sys.stderr)
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), out)
+        return nbformat.read(out, as_version=4)
+
+    monkeypatch.setattr(Project, "run", run)
+    return project
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_the_place_of_the_result_is_said_whatever_the_output(worked, monkeypatch, capsys, kind):
+    stream = OUTPUTS[kind]()
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["run", "small", "-o", "ö.ipynb"]) == 0
+    assert Path("ö.ipynb").is_file()
+    told = capsys.readouterr().err
+    if isinstance(stream, io.TextIOWrapper):
+        told = stream.buffer.getvalue().decode(stream.encoding)
+    place = "ö.ipynb" if kind != "ascii" else "\\xf6.ipynb"
+    assert f"The executed notebook is {place}\n" in told
+    assert sys.stdout is stream
+
+    # What only says something fails where it cannot; a reader who has enough is no error.
+    monkeypatch.setattr(sys, "stdout", stream := OUTPUTS[kind]())
+    encoded = isinstance(stream, io.TextIOWrapper)
+    assert main(["list"]) == (0 if encoded else 1)
+    error = capsys.readouterr().err
+    if encoded:
+        assert b"\\u03b8, a number" in stream.buffer.getvalue()
+    elif kind == "nobody reads":
+        assert error == ""
+    else:
+        assert error.startswith("topobook: standard output: ")
+        assert error.count("\n") == 2
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_an_error_output_does_not_stop_the_work(worked, monkeypatch, capsys, kind):
+    monkeypatch.setattr(sys, "stderr", OUTPUTS[kind]())
+    assert main(["run", "small", "-o", "a.ipynb"]) == 0
+    assert "The executed notebook is a.ipynb\n" in capsys.readouterr().out
+    assert main(["run", "smal"]) == 1
+
+
+def test_a_chapter_runs_with_all_outputs_closed(project):
+    code = "import os, sys; [os.close(n) for n in range(3)]"
+    code += "; sys.stdin = sys.stdout = sys.stderr = None"
+    code += "; from topo_utils.__main__ import main; sys.exit(main(['run', 'small']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.root, env=ours(), check=False)
+    assert done.returncode == 0
+    assert (project.build / "runs" / "small.ipynb").is_file()
+
+
+def ours():
+    """An environment in which this package is the one that is imported."""
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": ""}
 
 
 def test_a_reader_who_stops_reading_is_no_error(project):

@@ -58,7 +58,7 @@ def test_a_grid_of_runs_is_one_table_and_is_not_run_again(project, capsys):
 @pytest.mark.slow
 def test_runs_at_once(project, tmp_path):
     lines = []
-    grid = {"number": ["1.0", "8.0"]}
+    grid = {"number": ["1.0", "8.0", "1", "8"]}  # what comes twice is run once
     together = sweep(project, "small", grid, tmp_path / "two", n_jobs=2, say=lines.append)
     assert len(lines) == 2
     assert list(together["verdict"]) == ["reproduced", "not reproduced"]
@@ -87,7 +87,12 @@ def test_on_a_cluster(project, tmp_path):
         ({"nonesuch": ["1"]}, {}, "chapter small has no parameter 'nonesuch'\nIt has: number"),
         ({"number": ["many"]}, {}, "parameter number is 'many'\nAccepted: float"),
         ({"number": ["1.0"]}, {"preset": "none"}, "no preset 'none'\nPresets: default, large"),
-        ({"number": []}, {}, "the grid is empty\nNeeded: --grid NAME VALUE"),
+        (
+            {"number": ["1"]},
+            {"texts": [("number", "2")]},
+            "parameter number is given more than onc",
+        ),
+        ({"number": ["1"], "mode": []}, {}, "the grid is empty\nNeeded: --grid NAME VALUE"),
         ({"number": ["1.0"]}, {"n_jobs": 0}, "--jobs 0 runs nothing\nAccepted: a number from 1"),
         (
             {"number": ["1.0"]},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import errno
 import logging
+import math
 import os
 import re
 import shutil
@@ -23,13 +25,114 @@ from topo_utils.book import (
     compare_runs,
     format_number,
     how_to_install,
+    refuse_repeated,
     whole_folder,
 )
 
 
 def main(arguments=None):
     """Run the command line; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 Ctrl-C)."""
-    parser = argparse.ArgumentParser(
+    with _outputs():
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+class _Output:
+    """A stream that takes every character, and leaves to another what it cannot write itself."""
+
+    def __init__(self, stream, other=None):
+        self.stream, self.other = stream, other
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text):
+        try:
+            if self.stream is None:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self.stream.write(text)
+            self.stream.flush()  # not at exit, where it is too late for what follows
+        except OSError as error:
+            if self.stream is not None:  # which tries once more at exit
+                with contextlib.suppress(OSError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            if self.other is None:
+                error.filename = "standard output"
+                raise
+            self.stream, self.other = self.other, None
+            self.write(text)
+        return len(text)
+
+    def flush(self):
+        """Nothing is kept back."""
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def _outputs():
+    """Streams that do not stop the work: standard error loses what it cannot write."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file would get this number, and what others print
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(_Output(sys.stderr or nowhere, nowhere)),
+        contextlib.redirect_stdout(_Output(sys.stdout)),
+    ):
+        yield
+
+
+class _Parser(argparse.ArgumentParser):
+    """One for which a negative number is a value however it is written, such as -1e-3 or -inf."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        number = re.compile(r"-(\.?\d|(inf|infinity|nan)$)", re.IGNORECASE)
+        self._negative_number_matcher = number
+
+
+def _dashed_values(arguments, command):
+    """Take out every -p NAME VALUE whose value begins with a dash and is no option of a command.
+
+    Returns the other arguments, and the names and values.
+    """
+    rest, taken, at = list(arguments), [], 0
+    while at + 2 < len(rest):
+        flag, name, value = rest[at : at + 3]
+        start = value.partition("=")[0]
+        options = [known for known in command._option_string_actions if known.startswith(start)]
+        if flag == "-p" and value.startswith("-") and not options:
+            taken.append((name, value))
+            del rest[at : at + 3]
+        else:
+            at += 1
+    return rest, taken
+
+
+#: The least and the most that options with a number accept.
+_COUNTS = {
+    "epochs": (1, math.inf),
+    "n_images": (1, math.inf),
+    "seed": (0, 2**63 - 1),
+    "size": (1, math.inf),
+}
+
+
+def _check_counts(options):
+    """Refuse now a number that would be found out late."""
+    for name, (least, most) in _COUNTS.items():
+        value = getattr(options, name, None)
+        if isinstance(value, int) and not least <= value <= most:
+            raise BookError(
+                f"--{name.replace('_', '-')} is {value}",
+                f"Accepted: a number from {least}" + (f" to {most}" if most < math.inf else ""),
+            )
+
+
+def _main(arguments):
+    parser = _Parser(
         prog="topobook",
         description="Run chapters of the book with your own parameters, or build it.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C",
@@ -48,14 +151,19 @@ def main(arguments=None):
             action="append",
             default=[],
             metavar=("NAME", "VALUE"),
-            help="a parameter of the chapter; lists as '[0, 0.5]'",
+            help="a parameter of the chapter; lists as '[0, 0.5]' or '[\"a\", \"b\"]', infinity as "
+            "inf; a text is taken as it is, but for None where none is accepted",
         )
-    run.add_argument("-o", dest="out", metavar="OUT", help="executed notebook (.ipynb) or a folder")
-
-    run.add_argument("--html", metavar="DIR", help="also render the run as a page, in this folder")
+    path = {"type": os.path.expanduser}
+    run.add_argument(
+        "-o", dest="out", metavar="OUT", help="executed notebook (.ipynb) or a folder", **path
+    )
+    run.add_argument(
+        "--html", metavar="DIR", help="also render the run as a page, in this folder", **path
+    )
     compare = commands.add_parser("compare", help="which parameters and numbers of two runs differ")
     for name in ("a", "b"):
-        compare.add_argument(name, metavar=name.upper(), help="an executed notebook")
+        compare.add_argument(name, metavar=name.upper(), help="an executed notebook", **path)
 
     sweep.add_argument(
         "--grid",
@@ -65,7 +173,9 @@ def main(arguments=None):
         metavar=("NAME", "VALUE"),
         help="a parameter and the values it takes; several make all combinations",
     )
-    sweep.add_argument("-o", dest="out", metavar="DIR", help="folder of the table and notebooks")
+    sweep.add_argument(
+        "-o", dest="out", metavar="DIR", help="folder of the table and notebooks", **path
+    )
     where = sweep.add_mutually_exclusive_group()
     where.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at once, here")
     where.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster instead")
@@ -82,16 +192,16 @@ def main(arguments=None):
         "pretrain", help="make the weights of the small networks again, from Fashion-MNIST"
     )
     pretrain.add_argument(
-        "folder", metavar="FOLDER", help="with the four .gz files of the data set"
+        "folder", metavar="FOLDER", help="with the four .gz files of the data set", **path
     )
-    pretrain.add_argument("-o", dest="out", metavar="DIR", default="_build/weights")
+    pretrain.add_argument("-o", dest="out", metavar="DIR", default="_build/weights", **path)
     pretrain.add_argument("--epochs", type=int, default=3)
     pretrain.add_argument("--seed", type=int, default=0)
     commands.add_parser("list", help="show the chapters and their parameters")
     links = commands.add_parser("links", help="check the links of the built book and of README.md")
     links.add_argument("--external", action="store_true", help="also those to other sites")
     pdf = commands.add_parser("pdf", help="print the built book as one PDF")
-    pdf.add_argument("-o", dest="out", metavar="OUT", help="the PDF, else _build/book.pdf")
+    pdf.add_argument("-o", dest="out", metavar="OUT", help="the PDF, else _build/book.pdf", **path)
 
     cache = commands.add_parser("cache", help="what is kept on disk so as not to be computed twice")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -108,8 +218,18 @@ def main(arguments=None):
             default=argparse.SUPPRESS,
             help="show the traceback of an error",
         )
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    dashed = []
+    if chosen in ("run", "sweep"):
+        arguments, dashed = _dashed_values(arguments, commands.choices[chosen])
     options = parser.parse_args(arguments)
+    if "list" not in (options.command, getattr(options, "action", "")) and options.command not in (
+        "compare",
+        "links",
+    ):  # whose result is what they say
+        sys.stdout.other = sys.stderr
     try:
+        _check_counts(options)
         if options.command == "cache":
             _cache(options)
             return 0
@@ -122,11 +242,17 @@ def main(arguments=None):
         project = Project()
         # Code of the user's own, module:callable, is found from where the command is typed.
         os.environ.setdefault("TOPO_UTILS_CODE", os.getcwd())
+        if options.command == "profile" or getattr(options, "html", None):
+            project.check_config()  # for the page, which comes after the work
+        if options.command in ("book", "links", "pdf") and not project.is_here():
+            print(f"topobook: no book here: taken is the one in {project.root}", file=sys.stderr)
         if options.command == "run":
+            options.parameters += dashed
             _run(project, options)
         elif options.command == "profile":
             _profile(project, options)
         elif options.command == "sweep":
+            options.parameters += dashed
             return _sweep(project, options)
         elif options.command == "book":
             project.build_book(options.preset)
@@ -136,9 +262,7 @@ def main(arguments=None):
             _pdf(project, options)
         else:
             _list(project)
-        sys.stdout.flush()  # not at exit, where it is too late for what follows
     except BrokenPipeError:  # of `topobook list | head`: nobody reads on, which is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt) as error:
         if options.debug:
@@ -180,6 +304,7 @@ _TODO = {
     errno.EISDIR: "A folder is where a file is needed: take it away, or name another place",
     errno.ENAMETOOLONG: "Name another place: the system takes no name or path that is as long",
     errno.ENOENT: "See whether it is there (ls), and spelled as it should be",
+    errno.EBADF: "It is closed: send the output to a file or to another program",
 }
 
 
@@ -403,6 +528,7 @@ def _compare(options):
 def _sweep(project, options):
     from topo_utils.sweep import sweep
 
+    refuse_repeated(name for name, *_ in options.grid)
     values = {name: texts for name, *texts in options.grid}
     out = Path(options.out or project.build / "sweeps" / options.chapter)
     table = sweep(
@@ -444,8 +570,6 @@ def _pdf(project, options):
 def _pretrain(options):
     from topo_utils.candidates import pretrain
 
-    if options.epochs < 1:
-        raise BookError(f"--epochs {options.epochs} trains nothing", "Accepted: a number from 1")
     pretrain(options.folder, options.out, epochs=options.epochs, seed=options.seed)
     print(f"The weights are in {options.out}; those of the package are in topo_utils/weights")
 
@@ -495,7 +619,7 @@ def _list(project):
         title = project.read(chapter).cells[0].source.partition("\n")[0].lstrip("# ")
         print(f"{chapter}: {title}")
         for parameter in declared.values():
-            print(f"  {parameter.name}: {parameter.annotation} = {parameter.default!r}")
+            print(f"  {parameter.name}: {parameter.type_} = {parameter.default!r}")
             print(f"      {parameter.meaning}")
     print(f"presets: {', '.join(project.presets())}")
 

@@ -20,6 +20,7 @@ from the packages that carry them so that no page asks another site for anything
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -40,9 +41,18 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-__all__ = ["VERDICTS", "BookError", "Project", "compare_runs", "glue", "record_finding"]
+__all__ = [
+    "VERDICTS",
+    "AtLeast",
+    "BookError",
+    "NonEmpty",
+    "Project",
+    "compare_runs",
+    "glue",
+    "record_finding",
+]
 
 #: What a finding may come to.
 VERDICTS = ("reproduced", "reproduced with limits", "not reproduced", "inconclusive")
@@ -160,6 +170,24 @@ def record_finding(claim, verdict, reason, numbers):
 # Chapters and their parameters.
 
 
+class AtLeast:
+    """Type of a parameter: ``AtLeast[2]`` is a whole number from 2."""
+
+    def __class_getitem__(cls, least):
+        from annotated_types import Ge
+
+        return Annotated[int, Ge(least)]
+
+
+class NonEmpty:
+    """Type of a parameter: ``NonEmpty[str]`` is a list of at least one text."""
+
+    def __class_getitem__(cls, item):
+        from annotated_types import MinLen
+
+        return Annotated[list[item], MinLen(1)]
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One assignment ``name: annotation = default``, its meaning in the comment above it."""
@@ -169,39 +197,87 @@ class Parameter:
     default: Any
     meaning: str
 
-    def check(self, value):
-        """`value` if it is of the declared type, else a `BookError`."""
-        from pydantic import PydanticUserError, TypeAdapter, ValidationError
+    @property
+    def type_(self):
+        """The annotation as it is shown."""
+        shown = re.sub(r"NonEmpty(\[.*\])", r"list\1, not empty", self.annotation)
+        return re.sub(r"AtLeast\[(.*?)\]", r"int >= \1", shown)
 
+    def check(self, value, typed=False):
+        """`value` if it is of the declared type, else a `BookError`.
+
+        Paths that are `typed` on the command line are made whole: a chapter runs in another folder.
+        """
+        import pydantic
+
+        def path(text, about):
+            return whole_path(text) if about.context else text
+
+        names = {
+            "AtLeast": AtLeast,
+            "Literal": Literal,
+            "NonEmpty": NonEmpty,
+            "Path": Annotated[str, pydantic.AfterValidator(path)],
+        }
         try:
             # The annotation is source code of this project, written in these few names.
-            type_ = eval(self.annotation, {"Literal": Literal})
-            return TypeAdapter(type_).validate_python(value, strict=True)
-        except ValidationError:
+            adapter = pydantic.TypeAdapter(eval(self.annotation, names))
+            checked = adapter.validate_python(value, strict=True, context=typed)
+        except pydantic.ValidationError:
             raise BookError(
                 f"parameter {self.name} is {value!r}",
-                f"Accepted: {self.annotation} ({self.meaning})",
+                f"Accepted: {self.type_} ({self.meaning})",
             ) from None
-        except (NameError, TypeError, AttributeError, PydanticUserError):
+        except (NameError, TypeError, AttributeError, pydantic.PydanticUserError):
             raise BookError(
                 f"parameter {self.name} is declared as {self.annotation}, which is not understood",
-                "Declare it in the chapter with bool, int, float, str, list, None and Literal",
+                "Declare it in the chapter with bool, int, AtLeast[0], float, str, Path, list, "
+                "NonEmpty[str], None and Literal",
             ) from None
 
+        def leaf(item):
+            if item != item:
+                raise BookError(
+                    f"parameter {self.name} is {value!r}, which is no number",
+                    f"Accepted: {self.type_} ({self.meaning})",
+                )
+            if typed and isinstance(item, str) and item.startswith("folder:"):
+                return whole_folder(item.removeprefix("folder:"))
+            return item
+
+        return _each(leaf, checked)
+
     def parse(self, text):
-        """The value that `text` stands for on the command line."""
-        if self.annotation == "str":
-            return text
+        """The value that `text` stands for on the command line.
+
+        Where a text is accepted it stays as it was typed, whatever it looks like; only None is
+        none where none is accepted as well.
+        """
+        readings = [text]
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            value = _literal(ast.parse(text.strip(), mode="eval").body)
+            if value is not None or text == "None":
+                readings.insert(isinstance(value, str), value)
+        errors = []
+        for value in readings:
+            try:
+                return self.check(value, typed=True)
+            except BookError as error:
+                errors.append(error)
+        raise errors[0]
+
+    def restore(self, value):
+        """A value as it was before `_strict` made it fit for JSON."""
         try:
-            value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-        except (ValueError, SyntaxError):
-            value = text
-        return self.check(value)
+            return self.check(value)
+        except BookError:
+            numbers = {str(number): number for number in (math.inf, -math.inf, math.nan)}
+            return _each(lambda item: numbers.get(item, item), value)
 
     def accepted(self):
         """The declared type in words."""
         choices = re.fullmatch(r"Literal\[(.*)\]", self.annotation)
-        return f"one of `{choices[1]}`" if choices else f"`{self.annotation}`"
+        return f"one of `{choices[1]}`" if choices else f"`{self.type_}`"
 
 
 class Project:
@@ -210,31 +286,37 @@ class Project:
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``notebooks/`` and ``_toc.yml``; by default the current folder if it
-        does, else the clone from which the package was installed.
+        The folder that holds ``notebooks/`` and ``_toc.yml``; by default the current folder, or the
+        next above it that does, else the clone from which the package was installed.
     build : path, optional
         Where everything made goes, by default ``_build`` in that folder.
 
     Raises
     ------
     BookError
-        No such folder.
+        No such folder, or the current one holds half a book: another is not taken for it.
     """
 
     def __init__(self, root=None, build=None):
-        candidates = [Path(root)] if root else [Path.cwd(), Path(__file__).parents[1]]
-        for folder in candidates:
-            if (folder / "_toc.yml").is_file() and (folder / "notebooks").is_dir():
-                self.root = folder.resolve()
-                break
-        else:
+        here, own = Path(root or Path.cwd()), Path(__file__).parents[1]
+        parts = {"_toc.yml": Path.is_file, "notebooks": Path.is_dir}
+        candidates = [here] if root else [here, *here.parents, own]
+        whole = [f for f in candidates if all(there(f / part) for part, there in parts.items())]
+        half = [here / mark for mark in ("_toc.yml", "notebooks/presets.yml")]
+        if not whole or (here not in whole and any(map(os.path.lexists, half))):
+            missing = [part for part, there in parts.items() if not there(here / part)]
             raise BookError(
-                f"no book in {' or '.join(map(str, candidates))}: notebooks/ and _toc.yml are "
-                "not there",
+                f"no book in {here}: {' and '.join(missing)} "
+                + ("is not there" if len(missing) == 1 else "are not there"),
                 "Go to the folder of a clone of the project (cd FOLDER), and type it there again",
             )
+        self.root = whole[0].resolve()
         self.notebooks = self.root / "notebooks"
         self.build = Path(build or self.root / "_build").resolve()
+
+    def is_here(self):
+        """Whether the current folder is in this clone."""
+        return Path.cwd().resolve().is_relative_to(self.root)
 
     def pages(self):
         """Names of all pages in the order of ``_toc.yml``."""
@@ -272,7 +354,11 @@ class Project:
         """A chapter as a notebook without outputs."""
         import jupytext
 
-        return jupytext.read(self.source(chapter))
+        notebook = jupytext.read(self.source(chapter), fmt="py:percent")
+        # Whatever its header names: it is executed by the Python that executes this.
+        python = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+        notebook.metadata["kernelspec"] = python
+        return notebook
 
     def parameters(self, chapter):
         """The parameters that a chapter declares, by name."""
@@ -311,7 +397,7 @@ class Project:
         chapter, preset : str
             Names.
         texts : sequence of (str, str)
-            Names and values as typed on the command line; they go over the preset's.
+            Names and values as typed on the command line, each once; they go over the preset's.
 
         Returns
         -------
@@ -321,16 +407,16 @@ class Project:
         Raises
         ------
         BookError
-            Unknown chapter, preset or parameter, or a value of another type.
+            Unknown chapter, preset or parameter, one that is given twice, or a value of another
+            type.
         """
         declared, presets = self.parameters(chapter), self.presets()
+        refuse_repeated(name for name, _ in texts)
         if preset not in presets:
             raise BookError(f"no preset {preset!r}", _choose("Presets", preset, list(presets)))
         values = dict(presets[preset].get(chapter, {}))
         for name, text in texts:
             values[name] = declared[name].parse(text) if name in declared else text
-            if isinstance(values[name], str) and values[name].startswith("folder:"):
-                values[name] = whole_folder(values[name].removeprefix("folder:"))
         self._check(chapter, values)
         return {name: value for name, value in values.items() if value != declared[name].default}
 
@@ -338,7 +424,7 @@ class Project:
         declared = self.parameters(chapter)
         for name, value in values.items():
             if name not in declared:
-                types = {p.name: p.annotation for p in declared.values()}
+                types = {p.name: p.type_ for p in declared.values()}
                 raise BookError(
                     f"chapter {chapter} has no parameter {name!r}", _choose("It has", name, types)
                 )
@@ -353,7 +439,8 @@ class Project:
         url = os.environ.get("TOPOBOOK_REPOSITORY", "")
         if not url and (self.root / ".git").exists() and shutil.which("git"):
             command = ["git", "-C", str(self.root), "remote", "get-url", "origin"]
-            url = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            done = subprocess.run(command, capture_output=True, check=False)
+            url = done.stdout.decode(errors="replace")
         found = re.search(r"github\.com[/:]([\w.-]+)/([\w.-]+?)(\.git)?/?$", url.strip())
         return f"https://github.com/{found[1]}/{found[2]}" if found else None
 
@@ -421,26 +508,35 @@ class Project:
         """
         import papermill
         from papermill.exceptions import PapermillExecutionError
+        from papermill.iorw import load_notebook_node
+        from papermill.parameterize import parameterize_notebook
         from traitlets.config import Config
 
         _require("ipykernel")  # which runs in a process of its own
 
-        # It warns of parameters whose annotation it cannot read; they are checked already. Its
-        # errors are raised as well.
+        # What it says is raised as well.
         logging.getLogger("papermill").setLevel(logging.CRITICAL)
-        notebook = self.read(chapter)
+        notebook = load_notebook_node(self.read(chapter))
+        if parameters:
+            notebook = parameterize_notebook(
+                notebook, parameters, kernel_name="python3", language="python"
+            )
+            notebook.metadata.papermill["parameters"] = _strict(parameters)
         out = Path(out)
+        _each(_refuse_undecoded, [str(out.absolute()), parameters])
         out.parent.mkdir(parents=True, exist_ok=True)
         part = _unfinished(out)  # papermill writes after every cell
+        scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         start = time.perf_counter()
         try:
             executed = papermill.execute_notebook(
                 notebook,
-                str(part),
-                parameters,
+                # Whole, and no pattern: papermill fills in what stands in braces.
+                str(part.absolute()).replace("{", "{{").replace("}", "}}"),
                 cwd=str(self.notebooks),
                 progress_bar=progress,
                 kernel_name="python3",
+                kernel_manager_class=_own_kernel(scratch.name),
                 # Of five seconds, torch would take half to be taken apart, and be stopped anyway.
                 config=Config(KernelManager={"shutdown_wait_time": 1.0}),
                 # It warns that it talks unencrypted to this very process, and calls it an error
@@ -473,6 +569,8 @@ class Project:
         except BaseException:  # stopped, or the disk is full
             part.unlink(missing_ok=True)
             raise
+        finally:
+            scratch.cleanup()
         executed.metadata.papermill["input_path"] = f"notebooks/{chapter}.py"
         executed.metadata.papermill["output_path"] = out.name
         executed.metadata["topobook"] = {
@@ -485,7 +583,7 @@ class Project:
 
     def _key(self, chapter, parameters):
         """Digest of all that a chapter's result follows from: if it is the same, so is the run."""
-        digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+        digest = hashlib.sha256(_json(parameters, sort_keys=True).encode())
         digest.update(self.source(chapter).read_bytes())
         for file in sorted(Path(__file__).parent.rglob("*")):
             ours = ("book.py", "__main__.py", "sweep.py", "links.py", "pdf.py")
@@ -522,7 +620,7 @@ class Project:
 
         say = print if progress else lambda *_, **__: None
         self._mend()
-        _read_yaml(self.root / "_config.yml")  # Jupyter Book would say so only after all chapters
+        self.check_config()
         runs = {chapter: self.resolve(chapter, preset) for chapter in self.chapters()}
         failed = self.build / "failed"
         shutil.rmtree(failed, ignore_errors=True)
@@ -552,7 +650,7 @@ class Project:
         say("rendering the pages")
         html = _render(source, self.build / "jupyter-book", self.pages())
         # With the pages, so that they are replaced together.
-        _write(html / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        _write(html / "results.json", _json(results, indent=2, ensure_ascii=False) + "\n")
         try:
             _replace_folder(html, self.build / "html")
         finally:
@@ -636,10 +734,7 @@ class Project:
 
     def _common_files(self):
         """Text of the files that a single page needs, too, by their place."""
-        config = (self.root / "_config.yml").read_text(encoding="utf-8")
-        if repository := self.repository():
-            config += _repository_config(repository)
-        files = {"_config.yml": config}
+        files = {"_config.yml": self._config()}
         for pattern in ("*.bib", "_static/*"):
             for file in self.notebooks.glob(pattern):
                 place = file.relative_to(self.notebooks).as_posix()
@@ -651,6 +746,37 @@ class Project:
                 script = Path(found.origin).parent / name
                 files[f"_scripts/{place}"] = script.read_text(encoding="utf-8")
         return files
+
+    def _config(self):
+        """Text of the configuration for Jupyter Book."""
+        config = _read_text(self.root / "_config.yml")
+        repository = self.repository()
+        return config + _repository_config(repository) if repository else config
+
+    def check_config(self):
+        """Refuse now a ``_config.yml`` with which Jupyter Book would render nothing later."""
+        _require("jupyter_book")
+        from jsonschema import ValidationError
+        from jupyter_book.config import get_final_config, validate_yaml
+
+        file = self.root / "_config.yml"
+        config = _read_yaml(file, self._config())
+        try:
+            if not isinstance(config, dict):
+                raise TypeError("it is empty" if config is None else f"{config!r} is no mapping")
+            given = {name: value for name, value in config.items() if value is not None}
+            validate_yaml(given, raise_on_errors=True)
+            cli = {"latex_individualpages": False}
+            final, _ = get_final_config(user_yaml=config, cli_config=cli, validate=False)
+            if final["nb_execution_mode"] != "off":
+                raise ValueError('it does not say execute: {execute_notebooks: "off"}')
+        except Exception as error:  # of any kind, where Jupyter Book meets what it did not expect
+            told = error.message if isinstance(error, ValidationError) else str(error)
+            raise BookError(
+                f"{file} is no configuration of this book: "
+                + "; ".join(line.removeprefix("- ") for line in told.splitlines()),
+                f"Mend {file.name}, or take it from a fresh clone of the project",
+            ) from error
 
     def _title(self, page):
         """The first heading of a page."""
@@ -733,9 +859,25 @@ def compare_runs(a, b):
 # ---------------------------------------------------------------------------------------------
 
 
+def whole_path(path):
+    """A path as it is meant where it is typed, for use in another folder."""
+    return os.path.realpath(os.path.expanduser(path))
+
+
 def whole_folder(path):
     """The name of a folder of images with its whole path: a chapter runs in another folder."""
-    return f"folder:{Path(path).expanduser().resolve()}"
+    return f"folder:{whole_path(path)}"
+
+
+def refuse_repeated(names):
+    """Refuse a parameter that is given more than once, since only one value would count."""
+    names = list(names)
+    for name in names:
+        if names.count(name) > 1:
+            raise BookError(
+                f"parameter {name} is given more than once",
+                "Give it once: -p NAME VALUE, or in a sweep --grid NAME VALUE VALUE ...",
+            )
 
 
 def check_page_folder(folder):
@@ -774,7 +916,9 @@ def _jupyter_book(source, out, options):
     _require("jupyter_book")
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
     command += [str(source), "--path-output", str(out), "-q", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    said = {"encoding": "utf-8", "errors": "replace"}  # it names titles and paths, in any letters
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
+    return subprocess.run(command, capture_output=True, check=False, env=environment, **said)
 
 
 def _lines_that_tell(done):
@@ -819,7 +963,7 @@ def _assignments(chapter, notebook):
 
     def default(node):
         try:
-            return ast.literal_eval(node.value)
+            return _literal(node.value)
         except (ValueError, TypeError):
             raise BookError(
                 f"chapter {chapter}, cell of parameters: {ast.unparse(node)} has no plain default",
@@ -835,6 +979,83 @@ def _assignments(chapter, notebook):
         )
         for node in nodes
     }
+
+
+def _literal(node):
+    """The value of a literal in which inf, nan, true, false and float("inf") may stand as well."""
+    names = {name: float(name) for name in ("inf", "infinity", "nan")} | {
+        "true": True,
+        "false": False,
+    }
+
+    class Names(ast.NodeTransformer):
+        def visit_Name(self, node):
+            known = node.id.lower() in names
+            return ast.Constant(names[node.id.lower()]) if known else node
+
+        def visit_Call(self, node):
+            plain = ast.unparse(node.func) == "float" and len(node.args) == 1
+            return ast.Constant(float(ast.literal_eval(node.args[0]))) if plain else node
+
+    return ast.literal_eval(Names().visit(node) if node else node)
+
+
+def _each(change, value):
+    """A value with its numbers and texts changed, which may stand in lists and dicts."""
+    if isinstance(value, dict):
+        return {key: _each(change, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each(change, item) for item in value]
+    return change(value)
+
+
+def _refuse_undecoded(item):
+    """Refuse what no notebook can hold: a name whose bytes are no text here."""
+    if isinstance(item, str) and re.search("[\ud800-\udfff]", item):
+        raise BookError(
+            f"{item!r} is not in UTF-8",
+            "Rename the file or folder; in a terminal that is not in UTF-8 set PYTHONUTF8=1",
+        )
+
+
+def _strict(value):
+    """A value as JSON takes it, which has no infinite numbers: they become texts."""
+    return _each(lambda x: str(x) if isinstance(x, float) and not math.isfinite(x) else x, value)
+
+
+def _json(value, **options):
+    """JSON that every reader takes."""
+    return json.dumps(_strict(value), allow_nan=False, **options)
+
+
+def _own_kernel(folder):
+    """The class of a kernel that is the Python which executes this, with the same package.
+
+    Neither the kernels that are installed count, nor what a user's IPython starts with: it finds
+    an empty folder.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class OwnKernel(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _no_other(self):
+            return KernelSpecManager(kernel_dirs=[])  # then it takes that of sys.executable
+
+        async def start_kernel(self, **options):
+            environment = os.environ | {"IPYTHONDIR": folder}
+            environment.pop("PYTHONSTARTUP", None)
+            package = Path(__file__).with_name("__init__.py")
+            look = "import os, sys; from importlib.util import find_spec as find; "
+            look += "sys.stdout.buffer.write(os.fsencode(find('topo_utils').origin))"
+            done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=False)
+            if os.fsdecode(done.stdout) != str(package):  # as with python -m in another clone
+                paths = [str(package.parents[1]), os.environ.get("PYTHONPATH")]
+                environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+            await super().start_kernel(env=environment, **options)
+
+    return OwnKernel
 
 
 @functools.cache
@@ -853,17 +1074,17 @@ def _read_run(path):
     """An executed notebook, as `Project.run` wrote it."""
     import nbformat
 
+    todo = "Give a notebook that topobook run wrote"
+    unread = (OSError, ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError)
     try:
         notebook = nbformat.read(path, as_version=4)
-        run = "topobook" in notebook.metadata
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
-        raise BookError(
-            f"{path} cannot be read: {error}", "Give a notebook that topobook run wrote"
-        ) from None
-    if not run:
-        raise BookError(
-            f"{path} is no finished run of a chapter", "Give a notebook that topobook run wrote"
-        )
+    except (*unread, RecursionError) as error:
+        raise BookError(f"{path} cannot be read: {error}", todo) from None
+    try:  # what is asked of it later
+        _chapter_of(notebook), _used_parameters(notebook), _results(notebook)
+        notebook.metadata["topobook"]["key"]
+    except (*unread, BookError):
+        raise BookError(f"{path} is no finished run of a chapter", todo) from None
     return notebook
 
 
@@ -889,7 +1110,8 @@ def _used_parameters(notebook):
     """The value that each parameter had in an executed notebook."""
     declared = _assignments(_chapter_of(notebook), notebook)
     defaults = {name: parameter.default for name, parameter in declared.items()}
-    return defaults | dict(notebook.metadata.papermill.parameters)
+    given = notebook.metadata.papermill.parameters.items()
+    return defaults | {n: declared[n].restore(v) if n in declared else v for n, v in given}
 
 
 def _results(notebook):
@@ -1022,16 +1244,29 @@ def _plain(text):
     return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
-def _read_yaml(path):
+def _read_text(path):
+    """The text of a file of the project's own."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _read_yaml(path, text=None):
+    """What a file says; `text` is taken for what stands in it."""
     import yaml
 
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BookError(
-            f"{path} cannot be read: {error}",
-            f"Mend {path.name}, or take it from a fresh clone of the project",
-        ) from None
+        return yaml.safe_load(_read_text(path) if text is None else text)
+    except yaml.YAMLError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path, error):
+    return BookError(
+        f"{path} cannot be read: {error}",
+        f"Mend {path.name}, or take it from a fresh clone of the project",
+    )
 
 
 def _choose(what, name, choices):

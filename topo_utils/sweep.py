@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ import joblib
 import nbformat
 import pandas as pd
 
-from topo_utils.book import BookError, Project, _finding, _unfinished
+from topo_utils.book import BookError, Project, _finding, _json, _unfinished
 
 __all__ = ["sweep"]
 
@@ -33,7 +32,7 @@ def sweep(
     chapter : str
         Name.
     grid : dict of str to list of str
-        Values by parameter, as typed on the command line.
+        Values by parameter, as typed on the command line; what comes twice is run once.
     out : path
         Folder for the executed notebooks and ``results.csv``. Workers of a cluster must see it,
         and the project, under the same path.
@@ -57,12 +56,10 @@ def sweep(
     Raises
     ------
     BookError
-        Unknown names or values of another type, before anything runs; no Dask, or no scheduler.
+        Unknown names, values of another type, or a parameter in both `grid` and `texts`, before
+        anything runs; no Dask, or no scheduler.
     """
-    combinations = [
-        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
-    ]
-    if not combinations:
+    if not all(grid.values()):
         raise BookError("the grid is empty", "Needed: --grid NAME VALUE [VALUE ...]")
     out = Path(out).resolve()
     if out.exists() and not out.is_dir():
@@ -71,11 +68,15 @@ def sweep(
         )
     if n_jobs == 0:
         raise BookError("--jobs 0 runs nothing", "Accepted: a number from 1, or -1 for all cores")
-    runs = []
-    for chosen in combinations:
+    combinations, runs = [], []
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
         parameters = project.resolve(chapter, preset, [*texts, *chosen.items()])
-        name = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
-        runs.append((parameters, out / f"{chapter}-{name}.ipynb"))
+        name = hashlib.sha256(_json(parameters, sort_keys=True).encode()).hexdigest()[:16]
+        run = parameters, out / f"{chapter}-{name}.ipynb"
+        if run not in runs:  # 1 and 1.0 are one run
+            combinations.append(chosen)
+            runs.append(run)
 
     with ExitStack() as stack:
         # What workers that are stopped with Ctrl-C had begun.
