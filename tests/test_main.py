@@ -561,7 +561,7 @@ def test_of_two_builds_at_once_the_second_waits_and_readers_miss_no_page(built):
     missed, done = set(), threading.Event()
 
     def reads():
-        while not done.is_set():
+        while not done.wait(0.001):
             missed.update(page for page in pages if not page.is_file())
 
     reader = threading.Thread(target=reads)

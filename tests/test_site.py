@@ -105,9 +105,10 @@ WIDER = """() => {
   const wide = document.documentElement.scrollWidth;
   const width = (e) => e.getBoundingClientRect().width;
   // A drawing that is cut off makes no page wider.
-  const drawings = [...document.querySelectorAll(".moving .svg-container")];
+  const drawings = [...document.querySelectorAll(".moving-scene .svg-container")];
+  const drawn = drawings.length === document.querySelectorAll(".moving-scene").length;
   const shown = window.innerWidth;
-  if (wide <= shown && drawings.every((e) => width(e) <= shown)) return null;
+  if (drawn && wide <= shown && drawings.every((e) => width(e) <= shown)) return null;
   const out = [...document.querySelectorAll("main *")].filter(
     (e) => e.getBoundingClientRect().right > shown + 1);
   return `${wide} pixels: ` + out.slice(0, 4).map((e) => e.outerHTML.slice(0, 120)).join(" | ");
