@@ -105,11 +105,15 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue
+from topo_utils.files import check_place, replacing
 from topo_utils.models import is_own
 from topo_utils.plotting import move_curves, plot_curves, use_style
 
 use_style()
 
+if save_to:
+    folder = Path(save_to).expanduser()
+    check_place(folder / "profile.nc")
 thresholds = list(dict.fromkeys(thresholds))
 network = load_model(model, weights=weights, checkpoint=checkpoint, seed=seed)
 size = image_size or input_size(network)
@@ -397,8 +401,6 @@ glue(
 
 # %% tags=["remove-cell"]
 if save_to:
-    folder = Path(save_to).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
     about = {
         what: ("block", [shape[axis] for shape in shapes.values()])
         for axis, what in enumerate(("channels", "height", "width"))
@@ -406,10 +408,13 @@ if save_to:
     if pictures.files:
         about["file"] = ("image", pictures.files)
     named_profile = profile.assign_coords(about).assign_attrs(model=model)
-    named_profile.to_netcdf(folder / "profile.nc", engine="scipy")
-    table.to_csv(folder / "profile.csv", index=False, float_format="%.6g")
-    figure.savefig(folder / "profile.svg")
-    controls_figure.savefig(folder / "controls.svg")
+    with replacing(folder / "profile.nc") as part:
+        named_profile.to_netcdf(part, engine="scipy")
+    with replacing(folder / "profile.csv") as part:
+        table.to_csv(part, index=False, float_format="%.6g")
+    for name, drawn in {"profile": figure, "controls": controls_figure}.items():
+        with replacing(folder / f"{name}.svg") as part:
+            drawn.savefig(part, format="svg")
 
 # %% [markdown]
 # ## What this page cannot do

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,14 @@ def pytest_xdist_make_scheduler(config, log):
             return "book" if Path(file).name in BOOK else file
 
     return Scheduling(config, log)
+
+
+def wait_until(condition, seconds=120):
+    """Whether a condition comes true, on a slow computer as well."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
 
 
 def git(folder, *arguments):

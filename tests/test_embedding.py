@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from types import SimpleNamespace
 
 import joblib
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from conftest import wait_until
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
@@ -54,12 +54,16 @@ def workers():
     return {thread for thread in threading.enumerate() if thread.name != "tqdm_monitor"}
 
 
-def wait_until(condition, seconds=60):
-    """Whether a condition comes true in time."""
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
+class Meeting:
+    """Threads but the main one wait here until `count` of them have come; later ones go on."""
+
+    def __init__(self, count):
+        self.count, self.here = count, set()
+
+    def __call__(self):
+        if threading.current_thread() is not threading.main_thread():
+            self.here.add(threading.get_ident())
+            assert wait_until(lambda: len(self.here) >= self.count)
 
 
 def by_hand(layers, image):
@@ -456,20 +460,20 @@ def test_the_same_integers_for_any_number_of_jobs(lite0):
 
 
 def test_threads_add_up_to_the_cores(small_network, images):
-    running, most, threads = set(), [], []
+    running, most, threads, meet = set(), [], [], Meeting(joblib.cpu_count())
 
     def enters(*_):
         running.add(threading.get_ident())
         threads.append(torch.get_num_threads())
         most.append(len(running))
-        time.sleep(0.01)  # so that they meet
+        meet()
 
     small_network[0].register_forward_pre_hook(enters)
     small_network[-1].register_forward_hook(lambda *_: running.discard(threading.get_ident()))
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        profile(small_network, images.repeat(4, 1, 1, 1))
+        profile(small_network, images.repeat(joblib.cpu_count(), 1, 1, 1))
         assert torch.get_num_threads() == 3
         with pytest.raises(ValueError, match="NaN"):
             profile(small_network, images * torch.nan)
@@ -481,6 +485,8 @@ def test_threads_add_up_to_the_cores(small_network, images):
 
 
 def test_networks_that_keep_things_in_attributes_while_they_run(images):
+    meet = Meeting(2)
+
     class Skip(nn.Module):
         def __init__(self):
             super().__init__()
@@ -488,7 +494,7 @@ def test_networks_that_keep_things_in_attributes_while_they_run(images):
 
         def forward(self, x):
             self.kept = x
-            time.sleep(0.002)  # another thread would put its own there
+            meet()  # another thread would put its own there
             return self.add(x + self.kept)
 
     expected = [betti_numbers(2 * image, 0.3) for image in images]
@@ -523,9 +529,17 @@ def cluster():
         yield client
 
 
-class Slow(nn.Module):
+class Killed(nn.Module):
+    """In one process it writes a file, and waits until the process is killed."""
+
+    def __init__(self, process, begun):
+        super().__init__()
+        self.process, self.begun = process, begun
+
     def forward(self, x):
-        time.sleep(0.1)
+        if os.getpid() == self.process:
+            self.begun.touch()
+            wait_until(lambda: False)
         return x
 
 
@@ -558,15 +572,21 @@ class Times:
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed_on_the_way(cluster, small_network, images):
-    network, many = small_network.insert(0, Slow()), images.repeat(8, 1, 1, 1)
+def test_a_worker_is_killed_on_the_way(cluster, small_network, images, tmp_path):
+    workers, begun = list(cluster.run(os.getpid).values()), tmp_path / "begun"
+    network, many = small_network.insert(0, Killed(workers[0], begun)), images.repeat(8, 1, 1, 1)
     expected = profile(network, many)
-    workers = list(cluster.run(os.getpid).values())
-    killer = threading.Timer(0.7, os.kill, (workers[0], signal.SIGKILL))
+
+    def kill():
+        if wait_until(begun.exists):
+            os.kill(workers[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
     killer.start()
     with joblib.parallel_config("dask"):
         result = profile(network, many)
     killer.join()
+    assert begun.exists()
     xr.testing.assert_identical(result, expected)
     cluster.wait_for_workers(2)
     assert workers[0] not in cluster.run(os.getpid).values()

@@ -8,13 +8,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import git, git_status
+from conftest import git, git_status, wait_until
 from test_site import chromium  # noqa: F401 (a fixture)
 
 from topo_utils.book import Project
@@ -130,6 +129,15 @@ def test_a_build_changes_nothing(built):
     assert after == before
 
 
+def answers(address):
+    """Whether a JupyterLab is at this address."""
+    try:
+        urllib.request.urlopen(f"{address}/api", timeout=120).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture
 def lab(repository, tmp_path):
     """The address of a JupyterLab that was started as `make lab` does, with nobody's settings."""
@@ -154,20 +162,13 @@ def lab(repository, tmp_path):
             stderr=out,
         )
     try:
-        end = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/api", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.2)
+        assert wait_until(lambda: answers(address) or server.poll() is not None), log.read_text()
+        assert server.poll() is None, log.read_text()
         yield address
     finally:
         family = [server, *server.children(recursive=True)] if server.is_running() else []
         server.terminate()
-        _, left = psutil.wait_procs(family, timeout=30)
+        _, left = psutil.wait_procs(family, timeout=120)
         for process in left:
             process.kill()
     assert left == [], log.read_text()  # a kernel that nobody stops

@@ -1,5 +1,6 @@
 """Errors that a person can act on, exit codes, and what Ctrl-C leaves."""
 
+import contextlib
 import errno
 import io
 import json
@@ -9,22 +10,29 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
-from test_book import CHAPTER, make_project
+from conftest import wait_until
+from test_book import CHAPTER, make_project, words
 
 from topo_utils import __main__ as command_line
-from topo_utils import book
+from topo_utils import book, files
 from topo_utils.__main__ import main
 from topo_utils.book import BookError, Project, how_to_install
 
 OFF = "execute: {execute_notebooks: 'off'}\n"
 GRID = ["--grid", "number", "1"]
 PROFILE = ["profile", "--model", "nonesuch", "--images", "nonesuch"]
+
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="no SIGHUP, nor SIGINT for another")
+#: What stops the command line, and its exit code then.
+STOPS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+if os.name != "nt":
+    STOPS[signal.SIGHUP] = 129
 
 
 @pytest.fixture
@@ -44,14 +52,13 @@ def said(capsys, arguments, code=1):
 
 
 def test_exit_codes_are_those_that_the_help_and_the_readme_name(project, monkeypatch, capsys):
-    def stop(*_):
-        raise KeyboardInterrupt
-
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    codes = "0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C"
-    assert f"exit codes: {codes}" in capsys.readouterr().out
+    codes = (
+        "0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C, 143 by SIGTERM, 129 by SIGHUP"
+    )
+    assert f"exit codes: {codes}" in " ".join(capsys.readouterr().out.split())
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     assert f"Exit codes: {codes}." in " ".join(readme.split())
 
@@ -60,9 +67,39 @@ def test_exit_codes_are_those_that_the_help_and_the_readme_name(project, monkeyp
     with pytest.raises(SystemExit) as caught:
         main(["run"])
     assert caught.value.code == 2
-    monkeypatch.setattr(command_line, "_list", stop)
     capsys.readouterr()
-    assert said(capsys, ["list"], 130) == ["stopped", "The same command begins again"]
+    handlers = [signal.getsignal(number) for number in STOPS]
+    for number, code in STOPS.items():
+        monkeypatch.setattr(command_line, "_list", lambda _, n=number: signal.raise_signal(n))
+        assert said(capsys, ["list"], code) == ["stopped", "The same command begins again"]
+    assert [signal.getsignal(number) for number in STOPS] == handlers
+
+
+@needs_signals
+def test_a_signal_that_is_ignored_stays_so(project, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        monkeypatch.setattr(command_line, "_list", lambda _: signal.raise_signal(signal.SIGHUP))
+        assert main(["list"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@needs_signals
+def test_who_is_stopped_tidies_up_before_it_ends(project, monkeypatch, capsys):
+    tidied = []
+
+    def work(_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # somebody is in a hurry
+            signal.raise_signal(signal.SIGHUP)
+            tidied.append(True)
+
+    monkeypatch.setattr(command_line, "_list", work)
+    assert said(capsys, ["list"], 143)
+    assert tidied
 
 
 @pytest.mark.parametrize(
@@ -98,6 +135,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch, capsys, error
         (OSError(errno.ENOSPC, "No space left on device", "x"), "x: No space", "cache prune"),
         (FileExistsError(errno.EEXIST, "File exists", "x"), "x: File exists", "take it away"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"), "x: Not a", "take it away"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x"), "x: File name", "Name a shorter"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "x: Is a", "take it away"),
         (FileNotFoundError(errno.ENOENT, "No such file", "x"), "x: No such", "spelled"),
         (OSError("odd"), "odd", "--debug"),
@@ -234,12 +272,28 @@ def test_a_page_without_a_title_is_named(project):
         project._title("intro")
 
 
+LONG = "n" * 300
+TOO_LONG = [
+    ["run", "small", "-o", LONG],
+    ["run", "small", "-o", f"no/such/{LONG}"],
+    ["run", "small", "-o", f"{LONG}.ipynb"],
+    ["run", "small", "-o", f"{LONG}/a.ipynb"],
+    ["run", "small", "--html", LONG],
+    ["run", "small", "--html", f"{LONG}/page"],
+    ["sweep", "small", "--grid", "mode", "loud", "-o", LONG],
+    ["pretrain", "dir.ipynb", "-o", LONG],
+    ["profile", "--model", "none", "--images", "digits", "-o", LONG],
+    ["profile", "--model", "none", "--images", "digits", "-o", f"no/{LONG}"],
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "wrong", "todo"),
     [
         (["run", "small", "-o", "file"], "-o file is no notebook and no folder", "Accepted: a"),
         (["run", "small", "-o", "dir.ipynb"], "dir.ipynb is a folder", "Name a file that ends"),
-        (["run", "small", "-o", "file/a.ipynb"], "file: File exists", "A file is where a folder"),
+        (["run", "small", "-o", "file/a.ipynb"], "file/a.ipynb: Not a dir", "A file is where a f"),
+        *((command, "File name too long", "Name a shorter place") for command in TOO_LONG),
         (["run", "small", "--html", "file"], "file exists and is no rendered page", "Name anoth"),
         (["run", "small", "--html", "dir.ipynb"], "dir.ipynb exists and is no", "Name another f"),
         (["sweep", "small", "--grid", "mode", "loud", "-o", "file"], "file is a file", "a folder"),
@@ -526,38 +580,13 @@ def tree(*places):
     return {file: file.read_bytes() for file in files}
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_folder_is_replaced_or_left_as_it_is(tmp_path, monkeypatch, which, when):
-    new, old = tmp_path / "new", tmp_path / "old"
-    for folder in (new, old):
-        folder.mkdir()
-        (folder / "page").write_text(folder.name)
-    rename, calls = Path.rename, []
-
-    def interrupted(self, target):
-        calls.append(target)
-        if when == "after" or len(calls) != which + 1:
-            rename(self, target)
-        if len(calls) == which + 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        book._replace_folder(new, old)
-    assert (old / "page").read_text() == ("new" if (which, when) == (1, "after") else "old")
-    book._replace_folder(new, old)
-    assert (old / "page").read_text() == "new"
-    assert sorted(tmp_path.iterdir()) == [new, old]
-
-
 def test_a_book_whose_builder_was_killed_is_mended(project):
     html, results = project.build / "html", project.build / "results.json"
     html.mkdir(parents=True)
     (html / "results.json").write_text("of these pages")
     results.write_text("of others")
     # Killed between the two renames, and before the results were written.
-    html.rename(html.with_name("html.old"))
+    html.rename(files._aside(html))
     (project.notebooks / "small.py").write_text(CHAPTER.replace("= number", "= 1 / 0"))
     with pytest.raises(BookError, match="ZeroDivisionError"):
         project.build_book(progress=False)
@@ -591,9 +620,10 @@ def test_pages_of_a_rendering_that_was_stopped_are_made_anew(tmp_path, monkeypat
 WAITS = """
 from pathlib import Path
 if words == "wait":
-    import time
+    import threading
     Path("begun").touch()
-    time.sleep(100)
+    while not Path("go").exists():
+        threading.Event().wait(0.01)
 """
 
 
@@ -610,20 +640,17 @@ def built(tmp_path_factory):
     return project
 
 
-def stopped(project, arguments, begun):
-    """Start the command line, press Ctrl-C once it has `begun`, and give what it says."""
+def stopped(project, arguments, begun, number=signal.SIGINT):
+    """Start the command line, send a signal once it has `begun`, and give what it says."""
     run = start(project, arguments)
-    deadline = time.monotonic() + 60
-    while not begun(run):
-        assert run.poll() is None, run.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert wait_until(lambda: begun(run) or run.poll() is not None)
+    assert run.poll() is None, run.communicate()
     started = psutil.Process(run.pid).children(recursive=True)
     assert started
-    run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=30)
-    assert run.returncode == 130
-    _, running = psutil.wait_procs(started, timeout=3)
+    run.send_signal(number)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == STOPS.get(number, -number)
+    _, running = psutil.wait_procs(started, timeout=30)
     assert [process for process in running if process.status() != psutil.STATUS_ZOMBIE] == []
     assert "Traceback" not in said
     return said.partition("topobook: ")[2].splitlines()
@@ -636,35 +663,50 @@ def executes(project):
     return lambda _: begun.exists()
 
 
-def renders(run):
-    """Whether Jupyter Book has been at work for a second."""
-    children = psutil.Process(run.pid).children()
-    return any(
-        "jupyter_book" in " ".join(child.cmdline()) and time.time() - child.create_time() > 1
-        for child in children
-        if child.status() != psutil.STATUS_ZOMBIE
-    )
+def renders(project):
+    """Whether Jupyter Book has begun to write."""
 
+    def times():
+        files = [f for f in (project.build / "jupyter-book").rglob("*") if f.is_file()]
+        return {file: file.stat().st_mtime_ns for file in files}
 
-needs_signals = pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process")
+    def begun(_):
+        with contextlib.suppress(FileNotFoundError):  # it is at work there
+            return not times().items() <= before.items()
+
+    before = times()
+    return begun
 
 
 @needs_signals
 @pytest.mark.slow
-@pytest.mark.parametrize("while_", ["a chapter executes", "the pages are rendered"])
-def test_ctrl_c_leaves_the_last_good_book(built, while_):
+@pytest.mark.parametrize(
+    ("while_", "number"),
+    [
+        ("a chapter executes", signal.SIGTERM),
+        ("a chapter executes", signal.SIGKILL),
+        ("the pages are rendered", signal.SIGINT),
+        ("the pages are rendered", signal.SIGHUP),
+        ("the pages are rendered", signal.SIGKILL),
+    ],
+)
+def test_who_stops_a_build_keeps_the_last_good_book(built, while_, number):
     html, results = built.build / "html", built.build / "results.json"
     book_before = tree(html, results)
     assert results.read_bytes() == (html / "results.json").read_bytes()
     if while_ == "a chapter executes":
-        first, last = stopped(built, ["book", "--preset", "long"], executes(built))
+        told = stopped(built, ["book", "--preset", "long"], executes(built), number)
     else:
-        (built.notebooks / "intro.md").write_text("# Another title\n")
-        first, last = stopped(built, ["book", "--preset", "large"], renders)
-    assert first == "stopped"
-    assert last.startswith("The last good book is still in place, and the chapters that were fin")
+        (built.notebooks / "intro.md").write_text(f"# Another title: {number}\n")
+        told = stopped(built, ["book", "--preset", "large"], renders(built), number)
+    if number != signal.SIGKILL:
+        first, last = told
+        assert first == "stopped"
+        assert last.startswith("The last good book is still in place, and the chapters that were f")
     assert tree(html, results) == book_before
-    assert not list(built.build.rglob("*.part.ipynb"))
+    assert not list(built.build.rglob("*.part*"))
+    if number != signal.SIGKILL:
+        return
     built.build_book("large", progress=False)
     assert "15.00" in (html / "small.html").read_text()
     assert json.loads(results.read_text())["small"]["verdict"] == "not reproduced"
@@ -673,36 +715,91 @@ def test_ctrl_c_leaves_the_last_good_book(built, while_):
 
 @needs_signals
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_notebook_that_was_there(built):
+@pytest.mark.parametrize("number", [s for s in STOPS if s != signal.SIGINT])
+def test_who_stops_a_run_keeps_the_notebook_that_was_there(built, tmp_path, monkeypatch, number):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     mine = built.root / "mine.ipynb"
     mine.write_text("the last run")
     arguments = ["run", "small", "-p", "words", "wait", "-o", "mine.ipynb"]
-    first, last = stopped(built, arguments, executes(built))
+    first, last = stopped(built, arguments, executes(built), number)
     assert first == "stopped"
     assert last.endswith("one that was there before is as it was")
     assert mine.read_text() == "the last run"
     assert list(built.root.glob("*.ipynb")) == [mine]
+    assert not list(tmp_path.rglob("*.ipynb"))
 
 
 @needs_signals
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_keeps_the_finished_runs_of_a_sweep(built, tmp_path, jobs):
+@pytest.mark.parametrize(("jobs", "number"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
+def test_who_stops_a_sweep_keeps_the_finished_runs(built, tmp_path, monkeypatch, jobs, number):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     done = tmp_path / "done"
     begins = executes(built)
     grid = ["--grid", "words", "short", "wait", "-o", str(done), "--jobs", jobs]
 
     def begun(run):
-        finished = [f for f in done.glob("*.ipynb") if not f.name.endswith(".part.ipynb")]
-        return begins(run) and len(finished) == 1
+        return begins(run) and len(list(done.glob("*.ipynb"))) == 1
 
-    first, last = stopped(built, ["sweep", "small", *grid], begun)
+    first, last = stopped(built, ["sweep", "small", *grid], begun, number)
     assert first == "stopped"
     assert last == "The runs that were finished are kept: the same command goes on from there"
     (finished,) = done.iterdir()
+    assert not list((tmp_path / "scratch").rglob("*.ipynb"))
     before = finished.stat().st_mtime_ns
     assert main_in(built.root, ["sweep", "small", *grid[:3], *grid[4:]]) == 0
     assert finished.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_of_two_builds_at_once_the_second_waits_and_readers_miss_no_page(built):
+    executing, pages = executes(built), [*(built.build / "html").glob("*.html")]
+    missed, done = set(), threading.Event()
+
+    def reads():
+        while not done.wait(0.001):
+            missed.update(page for page in pages if not page.is_file())
+
+    reader = threading.Thread(target=reads)
+    reader.start()
+    with start(built, ["book", "--preset", "long"]) as first:
+        assert wait_until(lambda: executing(first) or first.poll() is not None)
+        with start(built, ["book", "--preset", "long"]) as second:
+            line = second.stdout.readline()
+            assert line.startswith(f"process {first.pid} is at work in {built.build}: waiting")
+            (built.notebooks / "go").touch()
+            assert "small: executed in" in first.communicate()[0]
+            assert "small: unchanged" in second.communicate()[0]
+    (built.notebooks / "go").unlink()
+    done.set()
+    reader.join()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert pages
+    assert missed == set()
+
+
+@pytest.mark.slow
+def test_two_runs_to_one_place_keep_each_to_its_own(built, tmp_path):
+    def run(*arguments):
+        return start(built, ["run", "small", "-o", str(tmp_path / "a.ipynb"), *arguments])
+
+    def wrote(number):
+        notebook = json.loads((tmp_path / "a.ipynb").read_text())
+        return notebook["metadata"]["papermill"]["parameters"].get("number") == number
+
+    executing = executes(built)
+    page = ["--html", str(tmp_path / "page")]
+    with run("-p", "words", "wait", "-p", "number", "50", *page) as first:
+        assert wait_until(lambda: executing(first) or first.poll() is not None)
+        with run("-p", "number", "1") as second:
+            assert "half is 0.5." in second.communicate()[0]
+        assert wrote(1.0)
+        (built.notebooks / "go").touch()
+        assert "half is 25.0." in first.communicate()[0]
+        assert wrote(50.0)
+    (built.notebooks / "go").unlink()
+    assert "Half of it is 25.00" in words((tmp_path / "page" / "small.html").read_text())
 
 
 def main_in(folder, arguments):

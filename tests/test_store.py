@@ -23,20 +23,19 @@ from topo_utils.store import cache_folder, list_cache, prune_cache
 class Passes(nn.Module):
     """A layer that notes in a file each image that passes; one profile begins with one more."""
 
-    def __init__(self, log, seconds=0.0):
+    def __init__(self, log):
         super().__init__()
-        self.log, self.seconds = str(log), seconds
+        self.log = str(log)
 
     def forward(self, x):
-        time.sleep(self.seconds)
         with open(self.log, "a") as log:
             log.write(".\n")
         return x
 
 
-def network(log, seconds=0.0):
+def network(log):
     torch.manual_seed(0)
-    return nn.Sequential(Passes(log, seconds), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)).eval()
+    return nn.Sequential(Passes(log), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)).eval()
 
 
 def images(count=12):
@@ -346,29 +345,41 @@ SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_store import images, network, profile
-result = profile(network(sys.argv[2], float(sys.argv[3])), images(40), n_jobs=1)
-print(result.values.tolist())
+from topo_utils import store
+
+write, written = store.write, []
+
+
+def wait_and_write(*arguments):
+    if len(written) == int(sys.argv[3]):
+        print("waits", flush=True)
+        sys.stdin.read()
+    written.append(write(*arguments))
+
+
+store.write = wait_and_write
+print(profile(network(sys.argv[2]), images(40), n_jobs=1).values.tolist())
 """
 
 
-def start(log, seconds):
-    arguments = [str(Path(__file__).parent), str(log), str(seconds)]
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], stdout=subprocess.PIPE)
+def start(log, count):
+    """A run in a process of its own that has written `count` files, and waits for its stdin."""
+    arguments = [str(Path(__file__).parent), str(log), str(count)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    run = subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], **pipes)
+    assert run.stdout.readline() == "waits\n"
+    return run
 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(cache, count):
     expected = profile(network(count.log), images(40), cache=False)
     count.log.write_text("")
-    run = start(count.log, 0.1)
-    while len(profiles(cache)) < 3:
-        assert run.poll() is None
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
-    run.stdout.close()
+    with start(count.log, 3) as run:
+        run.kill()
+    assert run.returncode == -signal.SIGKILL
     kept = {file: file.read_bytes() for file in profiles(cache)}
-    assert 3 <= len(kept) < 10
+    assert len(kept) == 3
     passed, resumed = count(lambda: profile(network(count.log), images(40)))
     xr.testing.assert_identical(resumed, expected)
     assert passed == 1 + 40 - 4 * len(kept)
@@ -378,11 +389,13 @@ def test_a_killed_run_goes_on_where_it_was(cache, count):
 @pytest.mark.slow
 def test_two_runs_at_once_do_not_harm_each_other(cache, count):
     expected = profile(network(count.log), images(40), cache=False).values.tolist()
-    runs = [start(count.log, 0.02) for _ in range(2)]
+    runs = [start(count.log, 0) for _ in range(2)]
     for run in runs:
-        out, _ = run.communicate(timeout=120)
+        run.stdin.close()  # both go on
+    for run in runs:
+        with run:
+            assert eval(run.stdout.read()) == expected
         assert run.returncode == 0
-        assert eval(out) == expected
     assert len(profiles(cache)) == 10
     assert set(list_cache()["kind"]) == {"profiles"}
     assert count(lambda: profile(network(count.log), images(40)))[0] == 1

@@ -2,6 +2,7 @@
 
 import re
 
+import joblib
 import pandas as pd
 import pytest
 from test_book import CHAPTER
@@ -59,10 +60,36 @@ def test_a_grid_of_runs_is_one_table_and_is_not_run_again(project, capsys):
 def test_runs_at_once(project, tmp_path):
     lines = []
     grid = {"number": ["1.0", "8.0", "1", "8"]}  # what comes twice is run once
-    together = sweep(project, "small", grid, tmp_path / "two", n_jobs=2, say=lines.append)
+    together = sweep(project, "small", grid, tmp_path / "two", n_jobs=1000, say=lines.append)
     assert len(lines) == 2
     assert list(together["verdict"]) == ["reproduced", "not reproduced"]
     assert list(together["half"]) == [0.5, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "count", "workers"),
+    [(1, 3, 1), (2, 3, 2), (1000, 2, 2), (1000, 1, 1), (-1000, 2, 1)],
+)
+def test_as_many_workers_as_runs_share_the_cores(
+    project, monkeypatch, tmp_path, n_jobs, count, workers
+):
+    asked, cores = [], set()
+
+    def run(i, *arguments):
+        cores.add(arguments[-2])
+        return i, {"verdict": "", "error": "", "notebook": "", "seconds": 0}
+
+    def parallel(n_jobs, **_):
+        asked.append(n_jobs)
+        return lambda tasks: (function(*a, **k) for function, a, k in tasks)
+
+    monkeypatch.setattr("topo_utils.sweep._run", run)
+    monkeypatch.setattr(joblib, "Parallel", parallel)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    grid = {"number": [str(number) for number in range(count)]}
+    sweep(project, "small", grid, tmp_path / "out", n_jobs=n_jobs, say=lambda _: None)
+    assert asked == [workers]
+    assert cores == {8 // workers}
 
 
 @pytest.mark.slow

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import errno
 import logging
 import math
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from topo_utils.book import (
@@ -28,10 +30,41 @@ from topo_utils.book import (
     refuse_repeated,
     whole_folder,
 )
+from topo_utils.files import locked, replacing
 
 
+class _Stopped(KeyboardInterrupt):
+    """A signal other than that of Ctrl-C, whose number it has."""
+
+
+@contextmanager
+def _stopped_by_signals():
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, stop what is done as Ctrl-C does."""
+
+    def stop(number, _):
+        for each in before:  # what is tidied up now is not to be stopped
+            signal.signal(each, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+            number = getattr(signal, name)
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@_stopped_by_signals()
 def main(arguments=None):
-    """Run the command line; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 Ctrl-C)."""
+    """Run the command line; returns the exit code.
+
+    0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    """
     with _outputs():
         return _main(list(sys.argv[1:] if arguments is None else arguments))
 
@@ -52,7 +85,7 @@ class _Output:
             self.stream.flush()  # not at exit, where it is too late for what follows
         except OSError as error:
             if self.stream is not None:  # which tries once more at exit
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
             if self.other is None:
                 error.filename = "standard output"
@@ -68,7 +101,7 @@ class _Output:
         return getattr(self.stream, name)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _outputs():
     """Streams that do not stop the work: standard error loses what it cannot write."""
     for number in range(3):
@@ -78,8 +111,8 @@ def _outputs():
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stderr(_Output(sys.stderr or nowhere, nowhere)),
-        contextlib.redirect_stdout(_Output(sys.stdout)),
+        redirect_stderr(_Output(sys.stderr or nowhere, nowhere)),
+        redirect_stdout(_Output(sys.stdout)),
     ):
         yield
 
@@ -135,7 +168,8 @@ def _main(arguments):
     parser = _Parser(
         prog="topobook",
         description="Run chapters of the book with your own parameters, or build it.",
-        epilog="exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C, 143 by "
+        "SIGTERM, 129 by SIGHUP",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -272,7 +306,7 @@ def _main(arguments):
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             again = _STOPPED.get(options.command, "The same command begins again")
             print(f"topobook: stopped\n{again}", file=sys.stderr)
-            return 130
+            return 128 + (error.args[0] if isinstance(error, _Stopped) else signal.SIGINT)
         print(f"topobook: {_explained(error)}", file=sys.stderr)
         return 1
     return 0
@@ -301,8 +335,8 @@ _TODO = {
     errno.EROFS: _NO_RIGHT,
     errno.EEXIST: _NO_FOLDER,
     errno.ENOTDIR: _NO_FOLDER,
+    errno.ENAMETOOLONG: "Name a shorter place",
     errno.EISDIR: "A folder is where a file is needed: take it away, or name another place",
-    errno.ENAMETOOLONG: "Name another place: the system takes no name or path that is as long",
     errno.ENOENT: "See whether it is there (ls), and spelled as it should be",
     errno.EBADF: "It is closed: send the output to a file or to another program",
 }
@@ -348,14 +382,14 @@ def _run(project, options):
         raise BookError(f"{out} is a folder", "Name a file that ends in .ipynb with -o")
     if options.html:
         check_page_folder(options.html)  # before the run, which may take long
-    finding = _finding(project.run(options.chapter, parameters, out))
-    if finding:
+    executed = project.run(options.chapter, parameters, out)
+    if finding := _finding(executed):
         print(f"{finding['verdict']}: {finding['reason']}")
         for name, number in finding["numbers"].items():
             print(f"  {name.replace('_', ' ')}: {format_number(number)}")
     print(f"The executed notebook is {out}")
     if options.html:
-        print(f"The page is {project.write_page(out, options.html)}")
+        print(f"The page is {project.write_page(executed, options.html)}")
 
 
 def _add_profile(commands):
@@ -498,17 +532,19 @@ def _profile(project, options):
     }
     if options.compare_with is not None:
         parameters["compare_with"] = options.compare_with
-    notebook = out / "your_network.ipynb"
-    if not out.exists() or Path(images.removeprefix("folder:")) in out.parents:
-        out.mkdir(parents=True, exist_ok=True)
-        mark = "topobook profile writes here: no picture below is read as one to be measured\n"
-        (out / OUTPUT_MARK).write_text(mark, encoding="utf-8")
-    told = _results(project.run("your_network", parameters, notebook))
-    direction, beside, closest = (
-        ast.literal_eval(told[name]) for name in ("direction", "beside_controls", "closest")
-    )
-    print(f"Complexity {direction}. {beside}. {closest}.")
-    page = project.write_page(notebook, out / "page")
+    marked = not out.exists() or Path(images.removeprefix("folder:")) in out.parents
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):  # all that lies there is of one run
+        if marked:
+            with replacing(out / OUTPUT_MARK) as part:
+                part.write_text("topobook profile writes here: no picture below is read\n", "utf-8")
+        executed = project.run("your_network", parameters, out / "your_network.ipynb")
+        told = _results(executed)
+        direction, beside, closest = (
+            ast.literal_eval(told[name]) for name in ("direction", "beside_controls", "closest")
+        )
+        print(f"Complexity {direction}. {beside}. {closest}.")
+        page = project.write_page(executed, out / "page")
     for file, what in (
         (out / "profile.nc", "Betti numbers by image, block, threshold and degree"),
         (out / "profile.csv", "their means by block, with the controls"),
@@ -554,7 +590,8 @@ def _links(project, options):
         checks["to other sites"] = check_external_links
     failed = False
     for where, check in checks.items():
-        broken, checked = check(project)
+        with locked(project.build):  # a build that goes on replaces what is read here
+            broken, checked = check(project)
         print(*broken, f"{checked} links {where}, {len(broken)} broken", sep="\n")
         failed = failed or bool(broken)
     return 1 if failed else 0
@@ -563,7 +600,8 @@ def _links(project, options):
 def _pdf(project, options):
     from topo_utils.pdf import write_pdf
 
-    path, count = write_pdf(project, options.out)
+    with locked(project.build):
+        path, count = write_pdf(project, options.out)
     print(f"The book is at {path}, {count} pages")
 
 

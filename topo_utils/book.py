@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import difflib
 import functools
 import hashlib
@@ -42,6 +43,8 @@ from importlib.metadata import PackageNotFoundError, distributions, requires, ve
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+
+from topo_utils.files import check_place, locked, put_back, replacing
 
 __all__ = [
     "VERDICTS",
@@ -71,12 +74,21 @@ PUBLISHED_BRANCH = "published"
 
 #: Modules that not every installation has, by the extra of the package that brings them.
 _EXTRAS = {
-    "book": "IPython cripser ipykernel jupyter_book jupytext myst_nb nbclient nbformat papermill "
-    "plotly psutil pydantic yaml",
+    "book": "IPython cripser filelock ipykernel jupyter_book jupytext myst_nb nbclient nbformat "
+    "papermill plotly psutil pydantic yaml",
     "cluster": "dask distributed",
     "networks": "timm",
     "pdf": "bs4 playwright pypdf",
 }
+
+
+#: Jupyter Book in a process that ends when this one does, be it killed: then its stdin is closed.
+_JUPYTER_BOOK = """
+import os, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+from jupyter_book.cli.main import main
+main()
+"""
 
 
 class BookError(Exception):
@@ -479,7 +491,7 @@ class Project:
     # -----------------------------------------------------------------------------------------
     # Execution.
 
-    def run(self, chapter, parameters, out, *, progress=True):
+    def run(self, chapter, parameters, out, *, progress=True, scratch=None):
         """Execute a chapter; the notebook is written to `out` also when it fails.
 
         Until then, and for good when it is interrupted, `out` is what it was before.
@@ -494,6 +506,8 @@ class Project:
             Of the executed notebook.
         progress : bool
             Whether to show a bar by cells.
+        scratch : path, optional
+            A folder for what is not finished, by default the system's for temporary files.
 
         Returns
         -------
@@ -524,9 +538,14 @@ class Project:
             notebook.metadata.papermill["parameters"] = _strict(parameters)
         out = Path(out)
         _each(_refuse_undecoded, [str(out.absolute()), parameters])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = _unfinished(out)  # papermill writes after every cell
-        scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        check_place(out)
+        scratch = tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True)
+        part = Path(scratch.name) / f"{chapter}.ipynb"  # papermill writes after every cell
+
+        def keep():
+            with replacing(out) as fresh:
+                shutil.copyfile(part, fresh)
+
         start = time.perf_counter()
         try:
             executed = papermill.execute_notebook(
@@ -552,7 +571,7 @@ class Project:
             printed = told[begin:].removeprefix(name) if begin >= 0 else told.rpartition(name)[2]
             module = re.match(r"No module named '([\w.]+)'", error.evalue)
             install = how_to_install(module[1]) if module else None
-            part.replace(out)
+            keep()
             raise BookError(
                 f"chapter {chapter} failed in {where} ({first_line}): "
                 + f"{name}{printed.strip()}".rstrip(": "),
@@ -560,15 +579,12 @@ class Project:
                 + (install or "look there, and change the chapter or a parameter (topobook list)"),
             ) from error
         except RuntimeError as error:  # of the kernel, not of a cell
-            part.replace(out)  # it is there since before the kernel was started
+            keep()  # it is there since before the kernel was started
             raise BookError(
                 f"chapter {chapter} failed{_last_cell(out)}: {error}",
                 f"What was executed is kept in {out}: often memory ran out, so try fewer or "
                 "smaller images, or more memory",
             ) from error
-        except BaseException:  # stopped, or the disk is full
-            part.unlink(missing_ok=True)
-            raise
         finally:
             scratch.cleanup()
         executed.metadata.papermill["input_path"] = f"notebooks/{chapter}.py"
@@ -577,8 +593,7 @@ class Project:
             "key": self._key(chapter, parameters),
             "seconds": round(time.perf_counter() - start, 1),
         }
-        _write_notebook(executed, part)
-        part.replace(out)
+        _write_notebook(executed, out)
         return executed
 
     def _key(self, chapter, parameters):
@@ -586,7 +601,7 @@ class Project:
         digest = hashlib.sha256(_json(parameters, sort_keys=True).encode())
         digest.update(self.source(chapter).read_bytes())
         for file in sorted(Path(__file__).parent.rglob("*")):
-            ours = ("book.py", "__main__.py", "sweep.py", "links.py", "pdf.py")
+            ours = ("book.py", "__main__.py", "files.py", "sweep.py", "links.py", "pdf.py")
             if file.suffix in (".py", ".csv", ".json") and file.name not in ours:
                 digest.update(file.read_bytes())
         digest.update(json.dumps(_environment()).encode())
@@ -616,12 +631,18 @@ class Project:
         BookError
             A chapter failed, or Jupyter Book did (a warning is an error).
         """
-        import nbformat
-
         say = print if progress else lambda *_, **__: None
-        self._mend()
         self.check_config()
         runs = {chapter: self.resolve(chapter, preset) for chapter in self.chapters()}
+        self.build.mkdir(parents=True, exist_ok=True)
+        with locked(self.build, say):
+            self._mend()
+            return self._build(runs, preset, say, progress)
+
+    def _build(self, runs, preset, say, progress):
+        """Execute what has changed of these runs, and render the book."""
+        import nbformat
+
         failed = self.build / "failed"
         shutil.rmtree(failed, ignore_errors=True)
         executed = {}
@@ -652,7 +673,7 @@ class Project:
         # With the pages, so that they are replaced together.
         _write(html / "results.json", _json(results, indent=2, ensure_ascii=False) + "\n")
         try:
-            _replace_folder(html, self.build / "html")
+            _copy_folder(html, self.build / "html")
         finally:
             self._mend()
         index = self.build / "html" / "index.html"
@@ -661,7 +682,7 @@ class Project:
 
     def _mend(self):
         """Make the last good book and its results complete, whatever has stopped a build."""
-        _put_back(self.build / "html")
+        put_back(self.build / "html")
         results = self.build / "html" / "results.json"
         if results.is_file():
             _write(self.build / "results.json", results.read_text(encoding="utf-8"))
@@ -673,8 +694,8 @@ class Project:
 
         Parameters
         ----------
-        notebook : path
-            As `run` wrote it.
+        notebook : nbformat.NotebookNode or path
+            What `run` returned, or wrote.
         folder : path
             For the page and what it loads; replaced if it is there.
 
@@ -692,7 +713,8 @@ class Project:
         import nbformat
         from nbformat.v4 import new_markdown_cell
 
-        executed, folder = _read_run(notebook), Path(folder)
+        executed = copy.deepcopy(notebook) if isinstance(notebook, dict) else _read_run(notebook)
+        folder = Path(folder)
         check_page_folder(folder)
         chapter = _chapter_of(executed)
         _insert_rerun_box(executed, self._rerun_box(chapter, executed))
@@ -713,7 +735,7 @@ class Project:
             _sync(Path(scratch) / "source", files)
             # Its references into the rest of the book lead nowhere here: no warnings are wanted.
             html = _render(Path(scratch) / "source", Path(scratch) / "out", [chapter], strict=False)
-            _replace_folder(html, folder)
+            _copy_folder(html, folder)
         return folder / f"{chapter}.html"
 
     def _stage(self, source, executed, results, preset):
@@ -887,6 +909,7 @@ def check_page_folder(folder):
             f"{folder} exists and is no rendered page",
             "Name another folder, which need not be there yet",
         )
+    check_place(folder)
 
 
 def _render(source, out, pages, strict=True):
@@ -914,11 +937,18 @@ def _render(source, out, pages, strict=True):
 def _jupyter_book(source, out, options):
     """Let Jupyter Book build something of a staged folder; returns the process."""
     _require("jupyter_book")
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
-    command += [str(source), "--path-output", str(out), "-q", *options]
+    command = [sys.executable, "-c", _JUPYTER_BOOK, "build", str(source)]
+    command += ["--path-output", str(out), "-q", *options]
     said = {"encoding": "utf-8", "errors": "replace"}  # it names titles and paths, in any letters
     environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
-    return subprocess.run(command, capture_output=True, check=False, env=environment, **said)
+    stdin, ours = os.pipe()
+    try:
+        return subprocess.run(
+            command, stdin=stdin, capture_output=True, check=False, env=environment, **said
+        )
+    finally:
+        os.close(stdin)
+        os.close(ours)
 
 
 def _lines_that_tell(done):
@@ -1086,11 +1116,6 @@ def _read_run(path):
     except (*unread, BookError):
         raise BookError(f"{path} is no finished run of a chapter", todo) from None
     return notebook
-
-
-def _unfinished(out):
-    """Where a run is written until it is complete."""
-    return out.with_name(f"{out.stem}.part.ipynb")
 
 
 def _last_cell(path):
@@ -1287,10 +1312,8 @@ def _write(path, text):
     """Write a text file, whole or not at all, unless it says the same already."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _write_notebook(notebook, path):
@@ -1311,24 +1334,7 @@ def _sync(folder, files):
         _write(folder / place, text)
 
 
-def _replace_folder(new, old):
-    """Put a copy of folder `new` in the place of `old`, in two renames."""
-    fresh, stale = old.with_name(old.name + ".new"), old.with_name(old.name + ".old")
-    _put_back(old)
-    for folder in (fresh, stale):
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(new, fresh)
-    try:
-        if old.exists():
-            old.rename(stale)
-        fresh.rename(old)
-    finally:
-        _put_back(old)
-    shutil.rmtree(stale, ignore_errors=True)
-
-
-def _put_back(old):
-    """Undo a `_replace_folder` of `old` that was stopped between its two renames."""
-    stale = old.with_name(old.name + ".old")
-    if stale.exists() and not old.exists():
-        stale.rename(old)
+def _copy_folder(new, old):
+    """Put a copy of folder `new` in the place of `old`."""
+    with replacing(old) as part:
+        shutil.copytree(new, part)

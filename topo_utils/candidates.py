@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from topo_utils.datasets import normalise
+from topo_utils.files import check_place, replacing
 from topo_utils.training import one_thread, train_classifier
 
 __all__ = [
@@ -264,23 +265,25 @@ def pretrain(folder, out, *, names=None, epochs=3, seed=0, n_images=None, n_jobs
     dict
         As `candidate_table`, for these names.
     """
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, effective_n_jobs
 
     names = list(CANDIDATES if names is None else names)
     unknown = [name for name in names if name not in CANDIDATES]
     if unknown:
         raise ValueError(f"no candidate {', '.join(unknown)}; candidates: {', '.join(CANDIDATES)}")
-    parts = [[t[:n_images] for t in fashion_mnist(folder, part)] for part in ("train", "t10k")]
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = Parallel(n_jobs=n_jobs, return_as="generator")(
+    check_place(out / "candidates.json")
+    parts = [[t[:n_images] for t in fashion_mnist(folder, part)] for part in ("train", "t10k")]
+    workers = min(effective_n_jobs(n_jobs), len(names) or 1)
+    rows = Parallel(n_jobs=workers, return_as="generator")(
         delayed(_pretrain_one)(name, out, parts, epochs, seed) for name in names
     )
     table = {}
     for name, row in zip(names, rows, strict=True):
         table[name] = row
         print(f"{name}: {row['accuracy']:.4f} in {row['seconds']} s", flush=True)
-    (out / "candidates.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    with replacing(out / "candidates.json") as part:
+        part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return table
 
 
@@ -299,7 +302,8 @@ def _pretrain_one(name, out, parts, epochs, seed):
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     # One entry only: safetensors writes several in an order that changes from run to run.
     content = save(state, metadata={"made_of": f"{name}, Fashion-MNIST"})
-    (out / f"{name}.safetensors").write_bytes(content)
+    with replacing(out / f"{name}.safetensors") as part:
+        part.write_bytes(content)
     return {
         "sha256": hashlib.sha256(content).hexdigest(),
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urldefrag, urljoin
 
 from topo_utils.book import BookError, _read_yaml
+from topo_utils.files import check_place, replacing
 from topo_utils.links import _built
 
 __all__ = ["launch_chromium", "write_pdf"]
@@ -106,6 +107,7 @@ def write_pdf(project, out=None):
 
     html = _built(project) / "html"
     out = Path(out or project.build / "book.pdf")
+    check_place(out)
     one = _OnePage(project, html)
 
     def answer(route):
@@ -145,7 +147,8 @@ def write_pdf(project, out=None):
                 for name, place in reader.named_destinations.items()
             }
         browser.close()
-    out.write_bytes(pdf)
+    with replacing(out) as part:
+        part.write_bytes(pdf)
     return out, len(reader.pages)
 
 

@@ -2,8 +2,8 @@
 
 The name of a file is a SHA-256 of all that its content follows from, so that nothing is ever out of
 date: what changes gets another name. The format is safetensors (arrays behind a header of JSON, no
-pickle), with a checksum of its own. A file is written under another name and then renamed: a reader
-never sees half of one, and of two runs that write the same, either may win.
+pickle), with a checksum of its own. A reader never sees half of a file, and of two runs that write
+the same, either may win.
 
     profiles/KEY.safetensors    Betti numbers of one batch of images
     networks/KEY.safetensors    the digest of a network that is known by its name
@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
+
+from topo_utils.files import replacing
 
 __all__ = ["cache_folder", "list_cache", "prune_cache"]
 
@@ -169,15 +170,10 @@ def write(file, tensors, about):
     # One entry: the order of several differs from run to run.
     header = json.dumps(about | {"sha256": _checksum(file, tensors, about)}, sort_keys=True)
     content = save(tensors, {"topo_utils": header})
-    part = None
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            part.write(content)
-        os.replace(part.name, file)
+        with replacing(file) as part:
+            part.write_bytes(content)
     except OSError as error:
-        if part is not None:
-            Path(part.name).unlink(missing_ok=True)
         warnings.warn(f"{file} could not be written, so it is not kept: {error}", stacklevel=3)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from contextlib import ExitStack
+import tempfile
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import joblib
 import nbformat
 import pandas as pd
 
-from topo_utils.book import BookError, Project, _finding, _json, _unfinished
+from topo_utils.book import BookError, Project, _finding, _json
+from topo_utils.files import check_place, replacing
 
 __all__ = ["sweep"]
 
@@ -39,7 +41,8 @@ def sweep(
     preset, texts
         What all runs have in common, as for `Project.resolve`.
     n_jobs : int
-        Runs at once, as `joblib.Parallel` takes it; they share the cores.
+        Runs at once, as `joblib.Parallel` takes it; they share the cores. More than there are runs
+        are not started.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://host:8786``: the runs go to its workers, one a
         thread.
@@ -79,17 +82,22 @@ def sweep(
             runs.append(run)
 
     with ExitStack() as stack:
-        # What workers that are stopped with Ctrl-C had begun.
-        stack.callback(lambda: [_unfinished(file).unlink(missing_ok=True) for _, file in runs])
         cores = 1  # of a cluster, whose workers have as many threads as they may use
+        scratch = None
         if scheduler:
             stack.enter_context(_cluster(scheduler))
         else:
-            cores = max(1, joblib.cpu_count() // joblib.effective_n_jobs(n_jobs))
+            n_jobs = min(joblib.effective_n_jobs(n_jobs), len(runs))
+            cores = max(1, joblib.cpu_count() // n_jobs)
+            # Goes with all that workers have begun when they are stopped.
+            scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+            scratch = stack.enter_context(scratch)
+        check_place(out / "results.csv")
         results = joblib.Parallel(n_jobs, return_as="generator_unordered")(
-            joblib.delayed(_run)(i, project.root, project.build, chapter, *run, cores)
+            joblib.delayed(_run)(i, project.root, project.build, chapter, *run, cores, scratch)
             for i, run in enumerate(runs)
         )
+        stack.enter_context(closing(results))
         rows = {}
         for i, row in results:
             rows[i] = combinations[i] | row
@@ -98,12 +106,12 @@ def sweep(
     table = pd.DataFrame([rows[i] for i in range(len(runs))])
     last = ["seconds", "error", "notebook"]
     table = table[[name for name in table if name not in last] + last]
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "results.csv", index=False)
+    with replacing(out / "results.csv") as part:
+        table.to_csv(part, index=False)
     return table
 
 
-def _run(i, root, build, chapter, parameters, file, cores):
+def _run(i, root, build, chapter, parameters, file, cores, scratch):
     """One run, or what an earlier one left: its number, and its row of the table."""
     if cores < joblib.cpu_count():  # for the chapter's own threads: runs share the machine
         os.environ["LOKY_MAX_CPU_COUNT"] = os.environ["OMP_NUM_THREADS"] = str(cores)
@@ -113,7 +121,7 @@ def _run(i, root, build, chapter, parameters, file, cores):
         notebook = nbformat.read(file, as_version=4) if file.is_file() else None
         known = notebook and notebook.metadata.get("topobook", {}).get("key")
         if known != project._key(chapter, parameters):
-            notebook = project.run(chapter, parameters, file, progress=False)
+            notebook = project.run(chapter, parameters, file, progress=False, scratch=scratch)
     except BookError as error:
         return i, row | {"error": error.wrong.partition("\n")[0]}
     finding = _finding(notebook)

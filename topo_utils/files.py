@@ -1,0 +1,170 @@
+"""Files and folders appear whole or not at all, and nobody who reads the old ones is disturbed."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["check_place", "locked", "put_back", "replacing"]
+
+
+@contextmanager
+def replacing(path):
+    """Write a file or a folder that takes the place of another one only when it is complete.
+
+    Whoever has the old file open goes on reading that one. If the block fails, the old one stays.
+    Of two writers the one that is done last wins.
+
+    Parameters
+    ----------
+    path : path
+        The folder that it is in is made if need be. A symbolic link stays one: what it leads to is
+        replaced. A device or a pipe is written to as it is.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write: a name in the same folder. It does not tell the format.
+    """
+    path = Path(os.path.realpath(path))
+    if _is_special(path):
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Short: with something added to it, the name itself might be too long for the system.
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield part
+        if part.is_dir():
+            _replace_folder(part, path)
+        else:
+            with suppress(FileNotFoundError):
+                shutil.copymode(path, part)
+            part.replace(path)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(path)
+        raise
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def put_back(folder):
+    """Undo what `replacing` has begun, should it have been killed while the folder was away."""
+    folder = Path(os.path.realpath(folder))
+    old = _aside(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def check_place(path):
+    """Raise the error now that writing a file or a folder there would raise after the work.
+
+    Nothing is made: neither the file nor folders above it.
+
+    Raises
+    ------
+    OSError
+        No right to write there, a name that is too long, or a file where a folder is needed.
+    """
+    path = Path(os.path.realpath(path))
+    if _is_special(path):
+        return
+    folder = next((parent for parent in path.parents if os.path.lexists(parent)), path)
+    # Each name as well: the system looks at those in a folder only if it is there.
+    for place in (path, *(folder / name for name in path.relative_to(folder).parts)):
+        with suppress(FileNotFoundError):
+            place.lstat()
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+@contextmanager
+def locked(folder, say=print):
+    """Let no other process work in a folder at the same time: the second waits, and says so.
+
+    The lock goes when its process ends, however it ends. There is none in a folder that is not
+    there, or in which nothing can be written.
+    """
+    from filelock import FileLock, Timeout
+
+    if not Path(folder).is_dir():
+        yield
+        return
+    lock, owner = FileLock(Path(folder) / ".lock"), Path(folder) / ".lock.pid"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = "another process"
+        with suppress(OSError):
+            who = f"process {owner.read_text(encoding='utf-8')}"
+        say(f"{who} is at work in {folder}: waiting until it is done", flush=True)
+        lock.acquire()
+    except OSError:
+        pass
+    try:
+        if lock.is_locked:
+            with replacing(owner) as part:
+                part.write_text(str(os.getpid()), encoding="utf-8")
+        yield
+    finally:
+        if lock.is_locked:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+
+def _is_special(path):
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _replace_folder(new, old):
+    """Put a folder in the place of another one, which is then in its place, or gone."""
+    for left in old.parent.glob(f".{'?' * 16}.part"):  # by a process that was killed
+        with suppress(FileNotFoundError):
+            if left.is_dir() and left.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(left, ignore_errors=True)
+    put_back(old)
+    try:
+        new.rename(old)  # nothing is there yet
+    except OSError:
+        if _exchange(new, old):
+            return
+        # For a moment there is no folder.
+        away = _aside(old)
+        shutil.rmtree(away, ignore_errors=True)
+        try:
+            old.rename(away)
+            new.rename(old)
+        finally:
+            put_back(old)
+            shutil.rmtree(away, ignore_errors=True)
+
+
+def _aside(folder):
+    """Where the old folder is while a new one takes its place, if they cannot be swapped."""
+    return folder.with_name(f".{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}.old")
+
+
+def _exchange(one, other):
+    """Swap two folders in one step, so that both names are always there; False if it cannot be."""
+    one, other = os.fsencode(one), os.fsencode(other)
+    here, swap = -100, 2  # AT_FDCWD, and RENAME_EXCHANGE or RENAME_SWAP
+    try:
+        if sys.platform == "darwin":
+            return ctypes.CDLL(None).renamex_np(one, other, swap) == 0
+        return ctypes.CDLL(None).renameat2(here, one, here, other, swap) == 0
+    except (AttributeError, OSError, TypeError):  # another system
+        return False
