@@ -12,6 +12,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 from topo_utils.book import (
@@ -140,7 +141,7 @@ def main(arguments=None):
     except BrokenPipeError:  # of `topobook list | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         if options.debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
@@ -190,6 +191,9 @@ def _explained(error):
     match error:
         case BookError():
             return error
+        case SystemExit():  # as code of a network may do when it runs
+            todo = "Take what ends the program (sys.exit, argparse) out of the network's code"
+            return BookError(f"code that was called ended the program (exit code {error})", todo)
         case ModuleNotFoundError(name=str(module)):
             install = how_to_install(module)
             return BookError(f"{module} is not installed", install or f"Install it: {debug}")
@@ -282,6 +286,17 @@ _OFFLINE = (
 )
 
 
+@contextmanager
+def _telling_warnings():
+    """Warnings in the form of the command's other messages."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"topobook: warning: {warning.message}", file=sys.stderr)
+
+
 def _profile(project, options):
     from topo_utils import (
         block_shapes,
@@ -315,18 +330,20 @@ def _profile(project, options):
     for name in options.compare_with or ():
         check_name(name)
     print(f"loading {options.model}")
+    stdin = sys.stdin
     try:
-        network = load_model(
-            options.model, weights=weights, seed=options.seed, checkpoint=checkpoint
-        )
+        # Code of the user's own that asks for something is told that nobody answers.
+        with _telling_warnings(), open(os.devnull, encoding="utf-8") as sys.stdin:
+            network = load_model(
+                options.model, weights=weights, seed=options.seed, checkpoint=checkpoint
+            )
     except ConnectionError as error:
         raise BookError(str(error).partition(" Without a network")[0], _OFFLINE) from error
+    finally:
+        sys.stdin = stdin
     size = input_size(network) if options.size is None else options.size
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with _telling_warnings():
         pictures = open_images(images, size, options.n_images, options.seed)
-    for warning in caught:
-        print(f"topobook: warning: {warning.message}", file=sys.stderr)
     named = None if options.blocks is None else model_blocks(network, options.blocks)
     shapes, left_out = block_shapes(network, size, named)
     for why in dict.fromkeys(left_out.values()):

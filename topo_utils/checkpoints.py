@@ -382,11 +382,12 @@ def _converted(value, own):
         return value, "have no values"
     value = value.to_dense() if value.layout != torch.strided else value
     converted = value.to(own.dtype)
-    if own.is_floating_point():
-        # What the network has itself from the start, such as a mask of -inf, may be there.
-        if not (converted.isfinite() | ~own.detach().cpu().isfinite()).all():
-            return value, "are not finite"
-    elif not own.is_complex() and not torch.equal(converted.to(value.dtype), value):
+    finite = converted.isfinite()
+    # What the network has itself from the start, such as a mask of -inf, may be there.
+    if not finite.all() and not (finite | ~own.detach().cpu().isfinite()).all():
+        return value, "are not finite"
+    whole = not own.is_floating_point() and not own.is_complex()
+    if whole and not torch.equal(converted.to(value.dtype), value):
         return value, "are no whole numbers"
     return converted, None
 
@@ -422,7 +423,8 @@ def _needed(model, blocks, size, around):
             except Exception as error:
                 wrong = wrong or error
         else:
-            return f"; which blocks need them is not known, since the network does not run: {wrong}"
+            why = str(wrong).partition("\n")[0]
+            return f", and whether blocks need them is not known: the network does not run ({why})"
     finally:
         for hook in hooks:
             hook.remove()

@@ -110,7 +110,7 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
         model = load(name, pretrained=weights == "pretrained" and checkpoint is None)
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, model_blocks(model), input_size(model))
-        if isinstance(model, tv.GoogLeNet | tv.Inception3) and not model.transform_input:
+        if _loader(name) is _load_torchvision and getattr(model, "transform_input", None) is False:
             warnings.warn(
                 f"{name} is measured without transform_input, which weights want that began as "
                 "torchvision's pretrained ones, and of which a file does not tell: for those, name "
@@ -342,17 +342,17 @@ def _load_torchvision(name, pretrained):
 def _load_timm(name, pretrained):
     import timm
 
-    own = _HUB.match(name)
-    name = name.replace("hf_hub:", "hf-hub:", 1) if own else _TIMM.sub("", name)
+    hub = _HUB.match(name)
+    name = name.replace("hf_hub:", "hf-hub:") if hub else _TIMM.sub("", name)
     with _fetching(name):
-        if own:
+        if hub:  # even the shape of such a network is fetched
             _check_hub(name.partition(":")[2])
         elif pretrained and (known := timm.get_pretrained_cfg(name)) and known.hf_hub_id:
             _check_hub(known.hf_hub_id)
         model = timm.create_model(name, pretrained=pretrained)
     if pretrained:
-        tag = name if own else model.pretrained_cfg["tag"] or "default"
-        model.weights_name = f"{tag} (timm {timm.__version__})"
+        weights = name if hub else model.pretrained_cfg["tag"] or "default"
+        model.weights_name = f"{weights} (timm {timm.__version__})"
     own = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
     if own != (IMAGENET_MEAN, IMAGENET_STD):
         model.register_forward_pre_hook(functools.partial(_normalise_again, *own))

@@ -96,10 +96,10 @@ def _module(name):
     top = name.partition(".")[0]
     beside = {path.stem for path in folder.glob("*.py")}
     beside |= {path.parent.name for path in folder.glob("*/__init__.py")}
-    # Of these there must be one only, whatever lies there.
-    names = {part for part in beside if not part.startswith("__")} - {"topo_utils", "torch"} | {top}
+    # There must be one torch only, and one of us, whatever lies there.
+    names = {part for part in (beside | {top}) - {"topo_utils", "torch"} if part[:2] != "__"}
     imported = name in sys.modules and not _taken(name, folder)
-    if imported or not any(_taken(part, folder) for part in names):
+    if imported or not any(_taken(part, folder) for part in names | {top}):
         return importlib.import_module(name)
     package = _PACKAGE + hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     stands_for = sys.modules.setdefault(package, types.ModuleType(package))
