@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import errno
 import gzip
 import os
 import pathlib
@@ -131,10 +132,12 @@ ACCEPTED |= {f"under {word}": lambda state, word=word: {word: state} for word in
 @pytest.mark.parametrize("kind", ACCEPTED)
 def test_weights_are_found_whatever_is_around_them(place, kind):
     network = trained()
-    model = loaded(ACCEPTED[kind](network.state_dict()))
-    assert same(model, network)
-    assert model.weights_name == "checkpoint a.pt"
-    assert not any(module.training for module in model.modules())
+    held = ACCEPTED[kind](network.state_dict())
+    torch.save(held, "old.pt", _use_new_zipfile_serialization=False)
+    for model in (loaded(held), loaded(None, file="old.pt")):
+        assert same(model, network)
+        assert model.weights_name in ("checkpoint a.pt", "checkpoint old.pt")
+        assert not any(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32])
@@ -202,7 +205,9 @@ LEFT_OUT = {
 @pytest.mark.parametrize("kind", LEFT_OUT)
 def test_what_no_block_needs_is_said_and_is_nan(place, kind):
     state, told = LEFT_OUT[kind]
-    model = loaded(state, told=told + "not in it, and NaN from now on: head.2.weight, head.2.bias")
+    model = loaded(
+        state, told=told + "it has nothing for these, which are NaN now: head.2.weight, head.2.bias"
+    )
     assert same(model, trained(), but=["head"])
     assert all(torch.isnan(value).all() for value in model.head[2].parameters())
     assert model.weights_name == "checkpoint a.pt, without head.2"
@@ -234,7 +239,7 @@ def test_averaged_weights_are_taken_before_others_and_others_are_not_chosen_amon
         ("net.", "ema_model.module."),
     ):
         held = before(words[0])(one.state_dict()) | before(words[1])(average.state_dict())
-        model = loaded(held, told=f"of several sets of weights {words[1][:-1]} was taken")
+        model = loaded(held, told=f"of 2 sets of weights {words[1][:-1]} was taken")
         assert same(model, average)
         assert model.weights_name == f"checkpoint a.pt, {words[1][:-1]}"
     for words in (("student.", "teacher."), ("encoder_q.", "encoder_k."), ("ema.a.", "ema.b.")):
@@ -323,7 +328,7 @@ REFUSED = {
     ),
     "NaN": (
         trained().state_dict() | {"stem.bias": torch.full((4,), torch.nan)},
-        "of no use.*1 are not finite .stem.bias",
+        "cannot be used: .*1 are not finite .stem.bias",
     ),
     "infinite": (
         trained().state_dict() | {"body.0.1.running_var": torch.full((4,), torch.inf)},
@@ -345,9 +350,9 @@ REFUSED = {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n",
         "git lfs pull",
     ),
-    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "cannot be read"),
-    "ONNX": (b"\x08\x08\x12\x07pytorch\x1a\x062.1.0:\x9e", "cannot be read"),
-    "compressed": (gzip.compress(b"weights"), "cannot be read"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "it begins with b.*HDF"),
+    "ONNX": (b"\x08\x08\x12\x07pytorch\x1a\x062.1.0:\x9e", "it begins with"),
+    "compressed": (gzip.compress(b"weights"), "it begins with"),
     "cut off": (save(trained().state_dict())[:-9], "cannot be read"),
 }
 
@@ -363,17 +368,28 @@ def test_what_cannot_be_used_is_named(place, kind, file):
     assert "\n" not in str(caught.value)
 
 
-def test_archives_that_are_no_weights_are_told_apart(place):
+def test_files_that_are_no_weights_are_told_apart(place, monkeypatch):
     np.savez("a.npz", stem=np.ones(3))
     torch.jit.save(torch.jit.trace(trained(), torch.randn(1, 3, 9, 9)), "a.pt")
     torch.save(trained().state_dict(), "whole.pt")
     pathlib.Path("cut.pt").write_bytes(pathlib.Path("whole.pt").read_bytes()[:-99])
     os.mkfifo("pipe")
+    closed = pathlib.Path("closed.pt")
+    closed.write_bytes(b"weights")
+    opens = pathlib.Path.open
+
+    def refuse(path, *arguments):
+        if path.name == closed.name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opens(path, *arguments)
+
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
     for file, message in (
         ("a.npz", r"cannot be read .it is a zip archive, of stem.npy"),
         ("a.pt", "cannot be read .it is a TorchScript archive"),
         ("cut.pt", "cannot be read"),
         ("pipe", "no regular file"),
+        ("closed.pt", r"cannot be read .Permission denied"),
         (".", "is a folder"),
         ("nonesuch.pt", "there is no such file"),
     ):
@@ -454,7 +470,7 @@ def test_positions_of_another_grid_are_fitted_as_timm_does(place):
     name = "vit_tiny_patch16_224"
     larger = timm.create_model(name, img_size=64, num_classes=3).state_dict()
     torch.save(larger, "a.pt")
-    with pytest.warns(UserWarning, match=r"NaN from now on: head.weight, head.bias"):
+    with pytest.warns(UserWarning, match=r"which are NaN now: head.weight, head.bias"):
         model = load_model(name, checkpoint="a.pt")
     assert model.weights_name == "checkpoint a.pt, without head"
     assert torch.equal(model.blocks[3].attn.qkv.weight, larger["blocks.3.attn.qkv.weight"])

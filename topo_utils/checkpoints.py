@@ -14,11 +14,12 @@ import sys
 import threading
 import warnings
 import zipfile
-from _compat_pickle import IMPORT_MAPPING
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickletools import genops
 
 import torch
 
@@ -85,7 +86,7 @@ def load_checkpoint(model, file, blocks, size):
             f"checkpoint {file} {refused[0]}; accepted: weights of this network, of which only "
             "what no block needs may differ, such as its head"
         ) from refused[0].__cause__
-    found, chosen = fits[0], ""
+    found, chosen, told = fits[0], "", []
     others = [other for other in fits if not _alike(found, other)]
     if others:
         averaged = [one for one in (found, *others) if _AVERAGED.search(one.prefix)]
@@ -95,12 +96,14 @@ def load_checkpoint(model, file, blocks, size):
                 f"checkpoint {file} holds {1 + len(others)} sets of weights that fit, {sets}; "
                 "accepted: a single one (save it alone), or one and its average (ema)"
             )
-        (found,), chosen = averaged, f", {averaged[0].prefix.rstrip('.')}"
+        (found,) = averaged
+        chosen = f", {found.prefix.rstrip('.')}"
+        told = [f"of {1 + len(others)} sets of weights{chosen[1:]} was taken"]
     if len(fits) + len(refused) > 1:
         _load(model, found, blocks, size)
-    told = [f"of several sets of weights {chosen[2:]} was taken"] if chosen else []
     told += [f"left out of it: {_listed(found.left_out)}"] if found.left_out else []
-    told += [f"not in it, and NaN from now on: {_listed(found.without)}"] if found.without else []
+    if found.without:
+        told += [f"it has nothing for these, which are NaN now: {_listed(found.without)}"]
     if told:
         warnings.warn(f"checkpoint {file.name}: {'; '.join(told)}", stacklevel=3)
     lacking = list(dict.fromkeys(name.rpartition(".")[0] or name for name in found.without))
@@ -141,7 +144,7 @@ def _read(file):
         *(OSError, SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError),
         *(TypeError, KeyError, AttributeError, IndexError, AssertionError, zipfile.BadZipFile),
     ) as error:
-        why = _reason(start, str(error), file)
+        why = getattr(error, "strerror", None) or _reason(start, str(error), file)
         raise ValueError(f"checkpoint {file} cannot be read ({why}); {_ACCEPTED}") from error
 
 
@@ -156,9 +159,11 @@ def _reason(start, said, file):
         line = start[:60].decode("ascii").partition("\n")[0]
         if line.isprintable():
             return f"it is text, which begins with {line!r}"
+    if start[:1] != b"\x80" and start[:2] != b"PK" and start[8:9] != b"{":
+        return f"it begins with {start[:8]!r}, as no such file does"
     said = re.sub(r"\x1b\[[\d;]*m", "", said)
-    found = re.search("WeightsUnpickler error: (.*)", said)
-    return (found[1] if found else said.partition("\n")[0]) or f"it begins with {start[:8]!r}"
+    found = re.search(r"WeightsUnpickler error:\s*(.*)", said)
+    return found[1] if found else said.partition("\n")[0]
 
 
 class _Inert:
@@ -181,20 +186,27 @@ _READING = threading.Lock()  # torch's list of what may be made is one for the w
 
 def _unpickled(opened):
     """What torch.save wrote, where beside tensors there may be a trainer's settings and counts."""
-    stand_ins = []
+    parts, stand_ins = [opened] * 4, []  # before torch 1.6 a head of three pickles came first
     if zipfile.is_zipfile(opened):
-        names = zipfile.ZipFile(opened).namelist()
+        archive = zipfile.ZipFile(opened)
+        names = archive.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
             raise ValueError("it is a TorchScript archive, which holds code")
-        if not any(name.endswith("/data.pkl") for name in names):
+        parts = [archive.open(name) for name in names if name.endswith("/data.pkl")]
+        if not parts:
             raise ValueError(f"it is a zip archive, of {_listed(names)}")
-        opened.seek(0)
-        for name in torch.serialization.get_unsafe_globals_in_checkpoint(opened):
-            module, last = name.partition(".")[0], name.rpartition(".")[2]
-            module = IMPORT_MAPPING.get(module, module)  # torch writes them as Python 2 did
-            value = module in _VALUES or isinstance(getattr(builtins, last, None), type)
-            if value or module not in sys.stdlib_module_names:
-                stand_ins.append(type(name, (_Inert,), {}))
+    opened.seek(0)
+    made = set()
+    with suppress(ValueError):  # torch will say what is wrong
+        for part in parts:
+            made |= {tuple(said.split(" ")) for op, said, _ in genops(part) if op.name == "GLOBAL"}
+    for module, name in made:
+        # torch writes and reads names as Python 2 had them.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        library = module.partition(".")[0]
+        value = library in _VALUES or isinstance(getattr(builtins, name, None), type)
+        if value or library not in sys.stdlib_module_names:
+            stand_ins.append(type(f"{module}.{name}", (_Inert,), {}))
     while True:
         opened.seek(0)
         allowed = [(stand_in, stand_in.__name__) for stand_in in stand_ins]
@@ -215,7 +227,7 @@ def _flatten(held, path, flat, versions, seen):
     if not isinstance(held, dict) or id(held) in seen or path.count(".") > 200:
         return
     seen.add(id(held))
-    for name, version in getattr(held, "_metadata", {}).items():
+    for name, version in dict(getattr(held, "_metadata", {})).items():
         versions[f"{path}{name}".rstrip(".")] = version
     for name, value in held.items():
         if isinstance(name, str) and isinstance(value, torch.Tensor):
@@ -319,7 +331,7 @@ def _load(model, found, blocks, size):
             f"the network's {len(own)} ({_listed(list(own))})"
         )
     try:
-        missing, extra = model.load_state_dict(usable, strict=False)
+        missing, extra = model.load_state_dict(usable, strict=False) or (own.keys() - usable, [])
     except Exception as error:  # whatever code of the user's own may raise
         raise ValueError(f"cannot be loaded ({str(error).partition(chr(10))[0]})") from error
     given = {id(own[name]) for name in usable if name in own}  # tied ones have several names
@@ -363,7 +375,7 @@ def _load(model, found, blocks, size):
         )
         differ = any(wrong.get(why) for why in (_MISSING, _EXTRA, _SHAPE))
         raise ValueError(
-            f"{'is of another network' if differ else 'has weights of no use'}: of its "
+            f"{'is of another network' if differ else 'cannot be used'}: of its "
             f"{len(found.state)} entries and the network's {len(own)}, {'; '.join(counts)}{needed}"
         )
     left_out = [name for name in found.state if name not in usable or name in extra]
@@ -374,13 +386,12 @@ def _converted(value, own):
     """An entry in the type and layout of the network's, and why it is of no use, if it is not."""
     if value.is_quantized or value.is_nested or (value.is_complex() and not own.is_complex()):
         return value, "are complex, quantized or nested"
-    if value.numel() == own.numel() == 1:
-        value = value.reshape(own.shape)
+    value = value.to_dense() if value.layout != torch.strided else value
+    value = value.reshape(own.shape) if value.numel() == own.numel() == 1 else value
     if value.shape != own.shape:
         return value, _SHAPE
     if value.is_meta:
         return value, "have no values"
-    value = value.to_dense() if value.layout != torch.strided else value
     converted = value.to(own.dtype)
     finite = converted.isfinite()
     # What the network has itself from the start, such as a mask of -inf, may be there.

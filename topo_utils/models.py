@@ -110,7 +110,7 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
         model = load(name, pretrained=weights == "pretrained" and checkpoint is None)
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, model_blocks(model), input_size(model))
-        if _loader(name) is _load_torchvision and getattr(model, "transform_input", None) is False:
+        if load is _load_torchvision and getattr(model, "transform_input", None) is False:
             warnings.warn(
                 f"{name} is measured without transform_input, which weights want that began as "
                 "torchvision's pretrained ones, and of which a file does not tell: for those, name "

@@ -56,17 +56,19 @@ def call_user_code(name):
 
 @contextmanager
 def _settings_kept():
-    argv, place = sys.argv, Path.cwd()
+    argv, place, filters = sys.argv, Path.cwd(), list(warnings.filters)
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     threads, folders = torch.get_num_threads(), [str(folder) for folder in _folders()]
     sys.argv = argv[:1]
     sys.path += folders  # last: for what is imported by a name that is made up at run time
     try:
-        with torch.set_grad_enabled(torch.is_grad_enabled()), warnings.catch_warnings():
+        with torch.set_grad_enabled(torch.is_grad_enabled()):
             yield
     finally:
         sys.argv = argv
         os.chdir(place)
+        if filters != list(warnings.filters):
+            warnings.filters[:] = filters
         torch.set_default_dtype(dtype)
         if torch.get_default_device() != device:
             torch.set_default_device(None if device.type == "cpu" else device)
