@@ -426,7 +426,8 @@ def written_in_place(source):
             safe = safe or any("replacing(" in ast.unparse(item) for item in node.items)
         if isinstance(node, ast.Call) and not safe:
             function, said = ast.unparse(node.func), ast.unparse(node)
-            if WRITES.search(function) or (function.endswith("open") and MODE.search(said)):
+            opened = function.endswith("open") and MODE.search(said) and "os.devnull" not in said
+            if opened or WRITES.search(function):
                 yield said
         for child in ast.iter_child_nodes(node):
             yield from look(child, safe)

@@ -21,7 +21,7 @@ from topo_utils import (
     published_table,
 )
 from topo_utils.candidates import CANDIDATES
-from topo_utils.models import EMBEDDED_MODELS, TORCHVISION_MODELS
+from topo_utils.models import EMBEDDED_MODELS, TORCHVISION_MODELS, check_name, is_own
 
 COUNTS = {"efficientnet_lite0": 16, "efficientnet_lite1": 21, "efficientnet_lite2": 21}
 COUNTS |= {"vgg16": 13, "mobilenet_v2": 19, "mnasnet1_0": 27, "googlenet": 12, "inception_v3": 16}
@@ -284,11 +284,74 @@ def test_timm_is_not_imported_for_networks_that_are_not_its_own():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_weights_of_timm_that_cannot_be_fetched_name_what_works(monkeypatch):
+def test_weights_of_timm_that_cannot_be_fetched_name_what_works(monkeypatch, tmp_path):
     timm = pytest.importorskip("timm")
-    monkeypatch.setattr(timm, "create_model", refuse(OSError("no such host")))
-    with pytest.raises(ConnectionError, match=r"resnet18d could not be fetched .no such host"):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for proxy in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+        monkeypatch.delenv(proxy.upper(), raising=False)
+    asked = []
+
+    def connect(address, timeout):
+        asked.append((*address, timeout))
+        raise OSError("no such host")
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    names = ("resnet18d", "timm/resnet18.a1_in1k", "hf-hub:timm/resnet18.a1_in1k", "hf-hub:me/net")
+    for name in names:
+        with pytest.raises(ConnectionError, match=r"net\S* could not be fetched .no such host"):
+            load_model(name)
+    assert asked == [("huggingface.co", 443, 5)] * 4  # at once, and not again and again
+    # Behind a proxy, or where the weights were fetched before, it is the hub's own matter.
+    monkeypatch.setattr(timm, "create_model", refuse(OSError("from the cache")))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="from the cache"):
         load_model("resnet18d")
+    monkeypatch.delenv("HTTPS_PROXY")
+    (tmp_path / "models--me--net" / "snapshots").mkdir(parents=True)
+    with pytest.raises(ConnectionError, match="from the cache"):
+        load_model("hf_hub:me/net@main")
+
+
+@pytest.mark.parametrize("before", ["", "timm:", "timm/", "hf-hub:timm/", "hf_hub:timm/"])
+def test_names_of_timm_may_have_a_tag_and_say_where_they_are_from(before, monkeypatch):
+    pytest.importorskip("timm")
+    monkeypatch.setattr("socket.create_connection", refuse(AssertionError("no network, please")))
+    name = f"{before}vit_tiny_patch16_224.augreg_in21k"
+    assert not is_own(name)
+    check_name(name)
+    model = load_model(name, weights="random", seed=3)
+    assert model.weights_name == "random (seed 3)"
+    assert model.pretrained_cfg["tag"] == "augreg_in21k"
+    assert model._forward_pre_hooks  # that tag's own mean and deviation
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet18.a1_in2k", r"resnet18\.a1_in1k"),
+        ("timm/resnet18.", r"resnet18\.\w+, resnet18\.\w+"),
+        ("hf-hub:timm/resnet18.nonesuch", r"resnet18\.\w+"),
+        ("timm:resnet_18d", "resnet18d"),
+        ("timm:nonesuch", "your own: module:callable$"),
+    ],
+)
+def test_names_and_tags_that_timm_does_not_have_are_told_before_a_download(name, near, monkeypatch):
+    pytest.importorskip("timm")
+    monkeypatch.setattr("socket.create_connection", refuse(AssertionError("no network, please")))
+    for function in (check_name, load_model):
+        with pytest.raises(ValueError, match=f"unknown network .*{near}"):
+            function(name)
+
+
+def test_repositories_of_others_are_known_by_content():
+    pytest.importorskip("timm")
+    check_name("hf-hub:me/net")
+    assert is_own("hf-hub:me/net")
+    assert is_own("my_code:build")
+    assert not is_own("resnet18")
 
 
 @pytest.fixture
@@ -296,8 +359,6 @@ def own_module(tmp_path, monkeypatch):
     (tmp_path / "my_networks.py").write_text(
         "from torch import nn\n"
         "def small():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
-        "def number():\n    return 3\n"
-        "def asks(width):\n    return nn.Linear(width, 2)\n"
     )
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -310,55 +371,7 @@ def test_a_network_of_ones_own_with_and_without_a_checkpoint(own_module):
     assert torch.equal(model[0].weight, load_model("my_networks:small", seed=3)[0].weight)
     assert str(own_module) not in sys.path
     state = {key: torch.randn_like(value) for key, value in model.state_dict().items()}
-    torch.save(state, own_module / "a.pt")
-    torch.save({"state_dict": state, "epoch": 3}, own_module / "b.pt")
-    save_file(state, own_module / "c.safetensors")
-    # As training on several devices leaves it.
-    torch.save({f"module.{key}": value for key, value in state.items()}, own_module / "d.pt")
-    for file in ("a.pt", "b.pt", "c.safetensors", "d.pt"):
-        loaded = load_model("my_networks:small", checkpoint=own_module / file)
-        assert loaded.weights_name == f"checkpoint {file}"
-        assert all(torch.equal(v, state[k]) for k, v in loaded.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("my_networks:nonesuch", "needed: module:callable"),
-        ("nonesuch_module:small", "No module named 'nonesuch_module'; needed"),
-        ("my_networks:number", "gives int, not a torch.nn.Module"),
-        ("my_networks:asks", "width.*takes no arguments"),
-        ("timm:nonesuch", "unknown network"),
-    ],
-)
-def test_what_is_no_network_of_ones_own_is_said(own_module, name, message):
-    with pytest.raises(ValueError, match=message):
-        load_model(name)
-
-
-class Malicious:
-    """A pickle that would run code when it is loaded."""
-
-    def __reduce__(self):
-        return (print, ("code ran",))
-
-
-def test_a_checkpoint_that_is_none_is_named_and_runs_no_code(own_module, capsys):
-    torch.save({"weight": Malicious()}, own_module / "bad.pt")
-    (own_module / "text.pt").write_text("no weights")
-    (own_module / "text.safetensors").write_text("no weights")
-    for file in ("bad.pt", "text.pt", "text.safetensors", "missing.pt"):
-        with pytest.raises(ValueError, match=f"checkpoint .*{file} cannot be read"):
-            load_model("my_networks:small", checkpoint=file)
-    assert "code ran" not in capsys.readouterr().out
-    torch.save([torch.ones(3)], own_module / "list.pt")
-    with pytest.raises(ValueError, match=r"list.pt holds no weights by name; accepted: a state"):
-        load_model("my_networks:small", checkpoint="list.pt")
-    torch.save({"other": torch.ones(3), "0.bias": torch.ones(7)}, own_module / "other.pt")
-    message = (
-        r"checkpoint .*other.pt is of another network: of its 2 entries and the network's 2, "
-        r"1 are missing in it \(0.weight\); 1 are not the network's \(other\); "
-        r"1 have another shape \(0.bias\)"
-    )
-    with pytest.raises(ValueError, match=message):
-        load_model("my_networks:small", checkpoint="other.pt")
+    save_file(state, own_module / "a.safetensors")
+    loaded = load_model("my_networks:small", checkpoint="a.safetensors")
+    assert loaded.weights_name == "checkpoint a.safetensors"
+    assert all(torch.equal(v, state[k]) for k, v in loaded.state_dict().items())

@@ -298,7 +298,7 @@ def _main(arguments):
             _list(project)
     except BrokenPipeError:  # of `topobook list | head`: nobody reads on, which is no error
         return 1
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         if options.debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
@@ -350,6 +350,9 @@ def _explained(error):
     match error:
         case BookError():
             return error
+        case SystemExit():  # as code of a network may do when it runs
+            todo = "Take what ends the program (sys.exit, argparse) out of the network's code"
+            return BookError(f"code that was called ended the program (exit code {error})", todo)
         case ModuleNotFoundError(name=str(module)):
             install = how_to_install(module)
             return BookError(f"{module} is not installed", install or f"Install it: {debug}")
@@ -442,6 +445,17 @@ _OFFLINE = (
 )
 
 
+@contextmanager
+def _telling_warnings():
+    """Warnings in the form of the command's other messages."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"topobook: warning: {warning.message}", file=sys.stderr)
+
+
 def _profile(project, options):
     from topo_utils import (
         block_shapes,
@@ -487,18 +501,20 @@ def _profile(project, options):
     for name in options.compare_with or ():
         check_name(name)
     print(f"loading {options.model}")
+    stdin = sys.stdin
     try:
-        network = load_model(
-            options.model, weights=weights, seed=options.seed, checkpoint=checkpoint
-        )
+        # Code of the user's own that asks for something is told that nobody answers.
+        with _telling_warnings(), open(os.devnull, encoding="utf-8") as sys.stdin:
+            network = load_model(
+                options.model, weights=weights, seed=options.seed, checkpoint=checkpoint
+            )
     except ConnectionError as error:
         raise BookError(str(error).partition(" Without a")[0], _OFFLINE) from error
+    finally:
+        sys.stdin = stdin
     size = input_size(network) if options.size is None else options.size
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with _telling_warnings():
         pictures = open_images(images, size, options.n_images, options.seed, leave_out=out)
-    for warning in caught:
-        print(f"topobook: warning: {warning.message}", file=sys.stderr)
     named = None if options.blocks is None else model_blocks(network, options.blocks)
     if size > 4 * (usual := input_size(network)):  # the size of volumes goes with that of images
         volumes = block_shapes(network, usual, named)[0].values()

@@ -10,14 +10,15 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import os
-import pickle
 import re
-import sys
+import socket
+import warnings
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 import torchvision
@@ -25,7 +26,9 @@ from torch import nn
 from torchvision import models as tv
 
 from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
+from topo_utils.checkpoints import load_checkpoint
 from topo_utils.datasets import IMAGENET_MEAN, IMAGENET_STD
+from topo_utils.user_code import call_user_code
 
 __all__ = [
     "EMBEDDED_MODELS",
@@ -73,17 +76,17 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     ----------
     name : str
         One of `model_names()`; any other classifier of torchvision, or of timm where that is
-        installed (``"timm:NAME"`` for one that both have); or ``"module:callable"``, a function or
-        class of your own that gives the network. The current folder is searched, too, and the one
-        that ``$TOPO_UTILS_CODE`` names (for `topobook`, where it is typed).
+        installed (with or without a tag, as in ``"resnet18.a1_in1k"``; ``"timm:NAME"`` for one that
+        both have; ``"hf-hub:OWNER/NAME"`` for others' repositories); or ``"module:callable"``, a
+        function or class of your own that gives the network (see `topo_utils.user_code`).
     weights : {"pretrained", "random"}
         ImageNet weights (Fashion-MNIST for the small networks of `topo_utils.candidates`), or the
         architecture's own random initialisation. A network of your own is as its callable gives it.
     seed : int
         Of the random initialisation; the global random state is left as it was.
     checkpoint : path, optional
-        Weights for it instead: a .safetensors file, or a state dict saved by torch, which is read
-        with ``weights_only=True`` (it cannot run code).
+        Weights for it instead, as `topo_utils.checkpoints.load_checkpoint` reads them: a
+        .safetensors file, or a state dict saved by torch (it cannot run code).
 
     Returns
     -------
@@ -106,14 +109,28 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too
         model = load(name, pretrained=weights == "pretrained" and checkpoint is None)
     if checkpoint is not None:
-        _load_checkpoint(model, checkpoint)
+        load_checkpoint(model, checkpoint, model_blocks(model), input_size(model))
+        if load is _load_torchvision and getattr(model, "transform_input", None) is False:
+            warnings.warn(
+                f"{name} is measured without transform_input, which weights want that began as "
+                "torchvision's pretrained ones, and of which a file does not tell: for those, name "
+                "a module:callable that gives the network with it",
+                stacklevel=2,
+            )
     elif weights == "random":
         model.weights_name = f"random (seed {seed})"
     return model.eval()
 
 
+# Of timm's names; with such a tag as in resnet18.a1_in1k, or without.
+_TIMM = re.compile(r"^(hf[-_]hub:)?timm[:/]")
+# Of another's repository on the same hub.
+_HUB = re.compile(r"hf[-_]hub:(?!timm/)")
+
+
 def _loader(name):
     """The function that makes the network of this name; the book's own come first."""
+    tags = []
     if isinstance(name, str):
         if name in EMBEDDED_MODELS:
             return _load_lite
@@ -121,12 +138,16 @@ def _loader(name):
             return load_candidate
         if name in tv.list_models(module=tv):
             return _load_torchvision
-        if is_own(name):
+        hub = _HUB.match(name)
+        if is_own(name) and not hub:
             return _load_own
-        if name.removeprefix("timm:") in _timm_models():
+        plain = _TIMM.sub("", name)
+        tags = _timm_models(f"{plain.partition('.')[0]}.*")
+        if (hub and find_spec("timm")) or plain in tags or plain in _timm_models():
             return _load_timm
     known = [*EMBEDDED_MODELS, *CANDIDATES, *tv.list_models(module=tv), *_timm_models()]
-    near = difflib.get_close_matches(str(name), dict.fromkeys(known), n=3)
+    # Of a network that timm has, the tag is wrong.
+    near = difflib.get_close_matches(str(name), tags or dict.fromkeys(known), 3, 0 if tags else 0.6)
     raise ValueError(
         f"unknown network {name!r}; embedded: {', '.join((*EMBEDDED_MODELS, *CANDIDATES))}; "
         f"of torchvision: {', '.join(TORCHVISION_MODELS)}, and its other classifiers; any name of "
@@ -135,13 +156,13 @@ def _loader(name):
     )
 
 
-def _timm_models():
-    """Names of timm's networks; none where it is not installed. Its import takes seconds."""
+def _timm_models(tagged=""):
+    """Names of timm's networks, or those with tags that match; none where it is not installed."""
     if not find_spec("timm"):
         return []
-    import timm
+    import timm  # which takes seconds
 
-    return timm.list_models()
+    return timm.list_models(tagged, include_tags=bool(tagged))
 
 
 def check_name(name):
@@ -150,8 +171,11 @@ def check_name(name):
 
 
 def is_own(name):
-    """Whether a name stands for code of the user's own: ``module:callable``."""
-    return ":" in name and not name.startswith("timm:")
+    """Whether what a name stands for may change while nothing that is installed does.
+
+    So it is with code of the user's own, ``module:callable``, and repositories of a hub.
+    """
+    return ":" in name and not _TIMM.match(name)
 
 
 def input_size(model):
@@ -318,15 +342,33 @@ def _load_torchvision(name, pretrained):
 def _load_timm(name, pretrained):
     import timm
 
-    name = name.removeprefix("timm:")
+    hub = _HUB.match(name)
+    name = name.replace("hf_hub:", "hf-hub:") if hub else _TIMM.sub("", name)
     with _fetching(name):
+        if hub:  # even the shape of such a network is fetched
+            _check_hub(name.partition(":")[2])
+        elif pretrained and (known := timm.get_pretrained_cfg(name)) and known.hf_hub_id:
+            _check_hub(known.hf_hub_id)
         model = timm.create_model(name, pretrained=pretrained)
     if pretrained:
-        model.weights_name = f"{model.pretrained_cfg['tag'] or 'default'} (timm {timm.__version__})"
+        weights = name if hub else model.pretrained_cfg["tag"] or "default"
+        model.weights_name = f"{weights} (timm {timm.__version__})"
     own = tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"])
     if own != (IMAGENET_MEAN, IMAGENET_STD):
         model.register_forward_pre_hook(functools.partial(_normalise_again, *own))
     return model
+
+
+def _check_hub(repository):
+    """Raise an OSError where the hub is out of reach, which it takes most of a minute to say."""
+    from huggingface_hub import constants
+
+    kept = f"models--{repository.partition('@')[0].replace('/', '--')}"
+    if getproxies() or Path(constants.HF_HUB_CACHE, kept, "snapshots").is_dir():
+        return
+    hub = urlsplit(constants.ENDPOINT)
+    port = hub.port or {"http": 80}.get(hub.scheme, 443)
+    socket.create_connection((hub.hostname, port), timeout=5).close()
 
 
 def _normalise_again(mean, std, module, inputs):
@@ -353,71 +395,14 @@ def _fetching(name):
 
 def _load_own(name, pretrained):
     """What ``module:callable`` gives; it brings its own weights."""
-    module, _, attribute = name.partition(":")
-    # Not PYTHONPATH: a file of the folder that is called as a library's would take its place.
-    folders = [os.environ.get("TOPO_UTILS_CODE", ""), str(Path.cwd())]
-    sys.path[:0] = folders
-    try:
-        make = getattr(importlib.import_module(module), attribute)
-        model = make()
-    except Exception as error:  # whatever code of the user's own may raise
-        raise ValueError(
-            f"network {name!r}: {type(error).__name__}: {error}; needed: module:callable, where "
-            "the callable takes no arguments and gives the network"
-        ) from error
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)
+    model = call_user_code(name)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"network {name!r} gives {type(model).__name__}, not a torch.nn.Module")
+        raise ValueError(
+            f"network {name!r} gives {type(model).__name__}, not a torch.nn.Module; needed: "
+            "module:callable, where the callable takes no arguments and gives the network"
+        )
     model.weights_name = f"as {name} gives them"
     return model
-
-
-def _load_checkpoint(model, file):
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    file = Path(file).expanduser()
-    try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"checkpoint {file} cannot be read ({str(error).partition(chr(10))[0]}); accepted: "
-            ".safetensors, or a state dict that torch.save wrote"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]  # as many training scripts save it
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(
-            f"checkpoint {file} holds no weights by name; accepted: a state dict, or a dict with "
-            "one under state_dict"
-        )
-    # What was trained on several devices has a word before every name.
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    own = model.state_dict()
-    wrong = {
-        "are missing in it": [name for name in own if name not in state],
-        "are not the network's": [name for name in state if name not in own],
-        "have another shape": [
-            name for name in own if name in state and own[name].shape != state[name].shape
-        ],
-    }
-    if any(wrong.values()):
-        told = (
-            f"{len(names)} {how} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
-            for how, names in wrong.items()
-            if names
-        )
-        raise ValueError(
-            f"checkpoint {file} is of another network: of its {len(state)} entries and the "
-            f"network's {len(own)}, {'; '.join(told)}"
-        )
-    model.load_state_dict(state)
-    model.weights_name = f"checkpoint {file.name}"
 
 
 _BLOCK = re.compile(
