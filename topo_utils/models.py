@@ -26,6 +26,7 @@ from torchvision import models as tv
 
 from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
 from topo_utils.datasets import IMAGENET_MEAN, IMAGENET_STD
+from topo_utils.training import own_random
 
 __all__ = [
     "EMBEDDED_MODELS",
@@ -80,7 +81,8 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
         ImageNet weights (Fashion-MNIST for the small networks of `topo_utils.candidates`), or the
         architecture's own random initialisation. A network of your own is as its callable gives it.
     seed : int
-        Of the random initialisation; the global random state is left as it was.
+        Of the random initialisation, which other threads have no part in; the global random state
+        is left as it was.
     checkpoint : path, optional
         Weights for it instead: a .safetensors file, or a state dict saved by torch, which is read
         with ``weights_only=True`` (it cannot run code).
@@ -95,16 +97,23 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     ------
     ValueError
         Unknown name or kind of weights; a weight file of the package that was changed; a
-        checkpoint that cannot be read or is of another network.
+        checkpoint that cannot be read or is of another network; another default dtype of torch
+        than float32.
     ConnectionError
         Pretrained weights that cannot be fetched; the message names what works without a network.
     """
     if weights not in ("pretrained", "random"):
         raise ValueError(f"unknown weights {weights!r}; accepted: 'pretrained' and 'random'")
     load = _loader(name)
-    with torch.random.fork_rng(devices=[]):  # pretrained ones are initialised at random first
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too
+    # Pretrained ones are initialised at random first.
+    with own_random(seed), torch.device("cpu"), torch.inference_mode(False):
         model = load(name, pretrained=weights == "pretrained" and checkpoint is None)
+    # A setting of the process; with another one the random weights would be others, too.
+    if not is_own(name) and any(t.dtype != torch.float32 for t in model.parameters()):
+        raise ValueError(
+            f"torch's default dtype is not torch.float32, or was not while {name} was made; "
+            "accepted: torch.set_default_dtype(torch.float32), and network.to(dtype) afterwards"
+        )
     if checkpoint is not None:
         _load_checkpoint(model, checkpoint)
     elif weights == "random":
