@@ -435,7 +435,7 @@ def _unchanged(network, known, written):
         warnings.warn(
             f"the profile is not kept: {_first(known.code, now.code or [])}, to which the "
             "network's code refers, changed while it ran",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -7,6 +7,7 @@ installed, the name and the version stand for the code.
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import functools
 import os
@@ -64,9 +65,7 @@ def describe(network, **more):
         for name, value in {"": network, "global hooks": _global_hooks(), **more}.items():
             lines.named(name, value)
         own, lines.said = lines.said, []
-        for place, tell, value in lines.waiting:
-            lines.place = place
-            tell(value)
+        lines.finish()
     except (Unknown, RecursionError) as error:
         if isinstance(error, RecursionError):
             error = Unknown("what it computes cannot be told: it is nested too deeply")
@@ -108,8 +107,11 @@ _OF_ALL = {"eval", "exec", "globals", "import_module", "__import__"}
 
 class _Lines:
     def __init__(self):
-        self.said, self.place, self.waiting = [], [], []
-        self.seen, self.types, self.installed = {}, set(), set()
+        self.said, self.place, self.installed = [], [], set()
+        # Functions and classes that are still to be told; methods that may be called; names of
+        # attributes in all code so far.
+        self.waiting, self.methods, self.names = [], [], set()
+        self.seen, self.types = {}, {}
 
     @property
     def where(self):
@@ -126,6 +128,22 @@ class _Lines:
         else:
             self.add(value)
         self.place.pop()
+
+    def finish(self):
+        """Tell of all code that is reached."""
+        while self.waiting:
+            waiting, self.waiting = self.waiting, []
+            for place, tell, value in waiting:
+                self.place = place
+                tell(value)
+            methods, self.methods = self.methods, []
+            for place, name, value in methods:
+                special = name.startswith("__")
+                if special or name in self.names or self.names & (_OF_MODULES | _OF_ALL):
+                    self.place = place
+                    self.named(name, value)
+                else:
+                    self.methods.append((place, name, value))
 
     def unknown(self, value):
         raise Unknown(
@@ -228,6 +246,7 @@ class _Lines:
         own = not _is_installed(code.co_filename)
         if own:
             self.code(code)
+            self.names |= _names(code)
         else:
             home = function.__globals__.get("__name__")  # a wrapper has the names of what it wraps
             self.say("function", home, code.co_qualname)
@@ -302,7 +321,7 @@ class _Lines:
     def type(self, class_):
         self.say("class", class_.__qualname__)
         if id(class_) not in self.types:
-            self.types.add(id(class_))
+            self.types[id(class_)] = class_
             self.waiting.append(([class_.__qualname__], self.bases, class_))
 
     def bases(self, class_):
@@ -313,19 +332,22 @@ class _Lines:
                 self.of_library(base.__module__)
             for name, value in sorted(vars(base).items()):
                 function = getattr(value, "__func__", value)
-                put_in = isinstance(function, types.FunctionType) and not _is_installed(
-                    function.__code__.co_filename
-                )
-                data = name.startswith("__") and not callable(function)
-                if put_in or (own and not data and name != "_abc_impl"):
-                    self.named(name, value)
-                elif name == "forward" and isinstance(function, types.FunctionType):
-                    # What it calls may have been put in the place of something else.
-                    names = _names(function.__code__)
-                    for called in sorted(names & function.__globals__.keys()):
-                        target = function.__globals__[called]
-                        if isinstance(target, types.FunctionType | types.ModuleType):
-                            self.named(called, target, names)
+                code = function.__code__ if isinstance(function, types.FunctionType) else None
+                special = name.startswith("__")
+                told = code and not _is_installed(code.co_filename)  # also what was put in
+                if told or (own and name != "_abc_impl" and (callable(function) or not special)):
+                    # A network has methods for other times than a forward pass.
+                    if not issubclass(class_, nn.Module) or name == "forward":
+                        self.named(name, value)
+                    elif name not in ("__init__", "__new__"):
+                        self.methods.append(([*self.place], name, value))
+                elif code:
+                    self.names |= _names(code) - _OF_MODULES - _OF_ALL
+                    if name == "forward":  # what it calls may have been replaced
+                        for called in sorted(_names(code, _GLOBAL) & function.__globals__.keys()):
+                            target = function.__globals__[called]
+                            if isinstance(target, types.FunctionType | types.ModuleType):
+                                self.named(called, target, _names(code))
 
     def compiled(self, value):
         owner = getattr(value, "__self__", None)
@@ -342,7 +364,8 @@ class _Lines:
     def reduced(self, value, items=True):
         """Any other object, by what pickle and copy would make it again of."""
         try:
-            parts = value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value))
+            parts = reduce(value) if reduce else value.__reduce_ex__(4)
         except Exception:
             self.unknown(value)
         if isinstance(parts, str):  # something that its module has under this name
