@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import joblib
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from topo_utils import (
+    betti_curves,
     betti_numbers,
     embedding,
     embedding_profile,
@@ -30,6 +32,7 @@ from topo_utils import (
     model_blocks,
     topological_complexity,
 )
+from topo_utils.cubical import betti_from_persistence, persistence
 
 ETAS = [-0.5, 0.0, 0.3, 0.0]
 
@@ -447,6 +450,141 @@ def test_progress_bar_only_when_asked_for(small_network, images, capfd):
     assert captured.out == ""
     assert "Sequential" in captured.err
     assert "5/5" in captured.err
+
+
+# --- What belongs to the process, or to the thread of the caller
+
+
+@contextlib.contextmanager
+def other_threads_at_work():
+    """Some thread draws random numbers and seeds the generator of the process all the time."""
+    done, drawn = threading.Event(), []
+
+    def draw():
+        while not done.is_set():
+            torch.rand(7)
+            torch.manual_seed(len(drawn))
+            drawn.append(torch.randn(3))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    assert drawn
+
+
+def make_own():
+    """A network of one's own, of random weights: once by the caller's seed, once by its own."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    torch.manual_seed(3)
+    return network.append(nn.Conv2d(4, 5, 3))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "fashion_plain_5", "test_embedding:make_own"])
+def test_random_networks_do_not_depend_on_other_threads(name, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+    calls = [
+        lambda cache, seed=seed: profile(
+            name, "digits", n_images=2, image_size=32, weights="random", seed=seed, cache=cache
+        )
+        for seed in (1, 2, 3, 1)
+    ]
+    expected = [call(False) for call in calls]
+    with torch.random.fork_rng(), other_threads_at_work(), ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda call: call(tmp_path), calls))
+    kept = [call(tmp_path) for call in calls]
+    for a, b, c in zip(expected, found, kept, strict=True):
+        xr.testing.assert_identical(a, b)
+        xr.testing.assert_identical(a, c)
+    assert (expected[0].values != expected[1].values).any()
+
+
+def test_networks_by_name_are_made_in_single_precision_or_refused():
+    expected = load_model("fashion_plain_5", weights="random", seed=1).head.weight
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(dtype)
+        try:
+            for weights in ("random", "pretrained"):
+                with pytest.raises(ValueError, match=r"default dtype is not .*; accepted: "):
+                    profile("fashion_plain_5", "digits", weights=weights, n_images=1)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    with torch.inference_mode(), torch.device("meta"):
+        found = load_model("fashion_plain_5", weights="random", seed=1).head.weight
+    assert torch.equal(found, expected)
+    assert not found.is_inference()
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_threads_of_profiles_at_once_are_as_many_as_before(small_network, images, first_to_end):
+    """Whichever ends first: the number of each thread that asked, and of threads to come."""
+    meet, ended = threading.Barrier(2), threading.Event()
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    seen = []
+
+    def call(i):
+        class Waits(nn.Module):
+            def forward(self, x):
+                seen.append(torch.get_num_threads())
+                if not seen[2:]:
+                    meet.wait(60)
+                    assert i == first_to_end or ended.wait(60)
+                return x
+
+        network = nn.Sequential(Waits(), copy.deepcopy(small_network))
+        # Threads that have not used torch before.
+        result = profile(network, images[:1], n_jobs=1, blocks=["1.0"])
+        if i == first_to_end:
+            ended.set()
+        return result, torch.get_num_threads()
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(call, range(2)))
+        with ThreadPoolExecutor(1) as pool:
+            later = pool.submit(torch.get_num_threads).result()
+        assert [count for _, count in results] + [later, torch.get_num_threads()] == [3] * 4
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1]
+    xr.testing.assert_equal(results[0][0], results[1][0])
+
+
+DENORMAL = [
+    (torch.float32, 1e-40),
+    (torch.float64, 1e-310),
+    (torch.float16, 6e-8),
+    (torch.bfloat16, 1e-40),
+]
+
+
+@pytest.mark.parametrize(("dtype", "value"), DENORMAL)
+def test_denormal_numbers_count_where_a_thread_takes_them_for_zero(dtype, value):
+    volume = torch.tensor([0, value, -value, value, 0, -value, 2 * value], dtype=dtype)
+    large = torch.full((2, 200, 200), value, dtype=dtype)  # several threads of torch convert it
+    etas = [-2 * value, -value, -value / 2, 0.0, value / 2, value, 2 * value]
+    calls = [(betti_numbers, volume, eta) for eta in (*etas, etas, volume[1:3])]
+    calls += [(betti_numbers, large, 0.0), (betti_curves, volume, etas)]
+    calls += [(betti_from_persistence, persistence(volume), etas)]
+    calls += [(lambda *a: betti_from_persistence(persistence(a[0]), a[1]), volume, etas)]
+    if dtype != torch.bfloat16:
+        calls.append((betti_numbers, volume.numpy(), 0.0))
+    network, image = nn.Sequential(nn.Identity()), torch.full((1, 3, 4, 5), value).to(dtype)
+    calls.append((lambda *a: profile(*a, n_jobs=1), network, image))
+    calls.append((lambda *a: profile(*a, null="volume"), network, image))
+    expected = [call(*arguments) for call, *arguments in calls]
+    assert torch.set_flush_denormal(True)
+    try:
+        found = [call(*arguments) for call, *arguments in calls]
+        assert not sys.float_info.min / 2 > 0  # as it was
+    finally:
+        torch.set_flush_denormal(False)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 # --- All cores, and more than one machine

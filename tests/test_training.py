@@ -1,11 +1,14 @@
 """Training is reproducible, leaves no trace, and its weights are kept by content."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
 from topo_utils import training
-from topo_utils.training import cache_folder, one_thread, train_classifier, trained
+from topo_utils.training import cache_folder, one_thread, own_random, train_classifier, trained
 
 
 @pytest.fixture
@@ -150,3 +153,103 @@ def test_bad_input_is_named():
         train_classifier(build(), inputs[:0], labels[:0], epochs=1)
     with pytest.raises(ValueError, match="loss is not finite"):
         train_classifier(build(), inputs * float("inf"), labels, epochs=1)
+
+
+def test_training_does_not_depend_on_other_threads(cache, count_training, monkeypatch):
+    """Two trained at once, while a third thread draws from the process's generator and seeds it."""
+    calls = [lambda seed=seed: trained(build, *data(), epochs=2, seed=seed) for seed in (1, 2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "cache_folder", lambda: None)
+        expected = [call() for call in calls]
+    done = threading.Event()
+
+    def draw():
+        while not done.is_set():
+            torch.manual_seed(len(torch.rand(5)))
+
+    with torch.random.fork_rng(), ThreadPoolExecutor(3) as pool:
+        pool.submit(draw)
+        try:
+            found = list(pool.map(lambda call: call(), calls * 2))
+        finally:
+            done.set()
+    assert all(map(same, expected * 2, found))
+    assert len(cache()) == 2
+
+
+def test_data_that_change_while_a_network_is_trained_are_refused(cache):
+    inputs, labels = data()
+
+    class Changes(nn.Linear):
+        def forward(self, x):
+            if self.training:
+                labels.fill_(0)
+            return super().forward(x)
+
+    with pytest.raises(ValueError, match=r"inputs or labels changed .*; accepted: data that stay"):
+        trained(lambda: Changes(2, 2), inputs, labels, epochs=1)
+    assert not cache()
+
+
+def test_code_is_in_the_key_and_what_cannot_be_told_is_not_kept(cache):
+    def net(function):
+        network = nn.Sequential(nn.Linear(2, 2))
+        network.register_forward_hook(lambda module, inputs, output: function(output))
+        return lambda: network
+
+    large = torch.full((60, 2), 7.0), data()[1]  # as if they were not among the inputs
+    for function in (nn.functional.relu, nn.functional.relu6, lambda x: x.clamp(max=50)):
+        trained(net(function), *(t[:4] for t in data()), epochs=1)
+    assert len(cache()) == 3
+    lock = threading.Lock()
+    with pytest.warns(UserWarning, match="the trained network is not kept: .*lock"):
+        trained(net(lambda x: x + lock.locked()), *large, epochs=1)
+    assert len(cache()) == 3
+
+
+def draws():
+    """Every way in which networks draw random numbers."""
+    x, functional = torch.ones(7, 6), nn.functional
+    for name in ("uniform_", "normal_", "exponential_", "cauchy_", "log_normal_", "random_"):
+        yield getattr(torch.empty(40), name)()
+    for name in ("rand_like", "randn_like", "poisson", "normal", "bernoulli"):
+        yield getattr(torch, name)(x / 2)
+    yield from (torch.rand(3), torch.randn(20), torch.randperm(9), torch.randint(10, (4,)))
+    yield from (torch.randint_like(x, 9), torch.randint(3, 9, (4,)), torch.multinomial(x, 2))
+    yield torch.rand(3, generator=torch.default_generator)
+    yield torch.randn(3, out=torch.empty(3))
+    for name in ("dropout", "alpha_dropout", "feature_alpha_dropout", "gumbel_softmax"):
+        yield getattr(functional, name)(x)
+    yield from (functional.dropout2d(x[None, None]), functional.rrelu(-x, training=True))
+    for name in ("trunc_normal_", "orthogonal_", "kaiming_normal_", "xavier_uniform_"):
+        yield getattr(nn.init, name)(torch.empty(6, 6))
+    yield nn.LSTM(6, 4, 2, dropout=0.5)(x[None])[0]
+    yield nn.MultiheadAttention(6, 2, dropout=0.4)(x, x, x)[0]
+    yield torch.distributions.Gamma(x, x).sample()
+    torch.manual_seed(4)
+    state = torch.get_rng_state()
+    yield from (state, torch.rand(4), torch.tensor(torch.initial_seed()))
+    with torch.random.fork_rng():
+        yield torch.rand(2)
+    yield torch.rand(2)
+    torch.set_rng_state(state)
+    yield torch.rand(2)
+
+
+def test_own_random_numbers_are_those_of_the_default_generator():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        expected = list(draws())
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        with own_random(3):
+            found = list(draws())
+            with own_random(1):
+                torch.rand(1)
+            found.append(torch.rand(2))
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.set_rng_state(expected[-6])
+        torch.rand(2)
+        expected.append(torch.rand(2))
+    assert len(expected) > 40
+    assert all(map(torch.equal, expected, found))

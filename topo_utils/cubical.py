@@ -22,6 +22,7 @@ when it enters the sublevel set, and the changes add up to all curves at once.
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 
@@ -38,6 +39,32 @@ _ACCEPTED = (
 )
 
 
+_SMALLEST = float(np.finfo(np.float64).tiny)  # of the normal numbers
+
+
+def _exact(function):
+    """A function for which denormal numbers are what they are, in whatever thread.
+
+    After `torch.set_flush_denormal(True)` a thread, and those that it starts, take them for zero,
+    in comparing and in rounding.
+    """
+
+    @functools.wraps(function)
+    def exact(*arguments, **keywords):
+        if _SMALLEST / 2 > 0:
+            return function(*arguments, **keywords)
+        import torch
+
+        torch.set_flush_denormal(False)  # for this thread
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            torch.set_flush_denormal(True)
+
+    return exact
+
+
+@_exact
 def betti_numbers(volume, thresholds):
     """Betti numbers of the sublevel sets {volume <= threshold}, V-construction.
 
@@ -92,6 +119,7 @@ def betti_numbers(volume, thresholds):
     return _count(volume, thresholds, sweep_from=_SWEEP_FROM)
 
 
+@_exact
 def betti_curves(volume, thresholds):
     """Betti numbers of all sublevel sets at once: `betti_numbers`, by one sweep over the values.
 
@@ -135,6 +163,7 @@ def betti_curves(volume, thresholds):
     return _count(volume, thresholds, sweep_from=0)
 
 
+@_exact
 def persistence(volume, construction="V"):
     """Persistence diagrams of the sublevel filtration of a volume, by GUDHI.
 
@@ -175,6 +204,7 @@ def persistence(volume, construction="V"):
     return diagrams
 
 
+@_exact
 def betti_from_persistence(diagrams, thresholds):
     """Betti numbers read off persistence diagrams: bars with birth <= eta < death.
 
@@ -244,6 +274,7 @@ def _as_real_array(volume):
     return values
 
 
+@_exact
 def as_thresholds(thresholds):
     """The thresholds as a list of floats, and whether it was a single one.
 

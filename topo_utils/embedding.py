@@ -8,11 +8,15 @@ import json
 import re
 import secrets
 import threading
-from contextlib import ExitStack
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -24,8 +28,9 @@ from tqdm import tqdm
 from topo_utils import store
 from topo_utils.cubical import as_thresholds, betti_numbers
 from topo_utils.datasets import check_n_images, open_images
-from topo_utils.models import batch_norms, is_own, load_model, model_blocks
-from topo_utils.training import one_thread
+from topo_utils.identity import Unknown, describe
+from topo_utils.models import batch_norms, load_model, model_blocks
+from topo_utils.training import set_threads
 from topo_utils.volumes import as_volumes, floating_dtype
 
 __all__ = ["embedding_profile"]
@@ -100,10 +105,11 @@ def embedding_profile(
         Whether to show a progress bar (on stderr).
     cache : bool or path
         Where profiles are kept (see `topo_utils.store.cache_folder`); False keeps none and reads
-        none. They are known by all that they follow from: the network (as printed, its parameters
-        and buffers, and what it gives for a small image of noise, since the same parts may be
-        wired in another way), the content of the images, the arguments, this package's source and
-        the versions of the libraries. A damaged file is named in a warning and made again.
+        none. They are known by all that they follow from: the network (its parameters, buffers and
+        attributes, the code that it runs, see `topo_utils.identity`, and what it gives for the
+        first image), the content of the images, the arguments, this package's source, the versions
+        of the libraries and torch's settings. Those of a network of which that cannot be told are
+        not kept, as a warning says. A damaged file is named in a warning and made again.
     n_jobs : int
         How many images (on an accelerator: batches) at once, as `joblib.Parallel` takes it: -1 for
         all cores, or all of the cluster.
@@ -121,8 +127,8 @@ def embedding_profile(
     TypeError, ValueError
         Unknown names; a network that cannot be copied; a block that is missing, does not run, runs
         twice or gives no volumes; images that are no finite
-        floats; NaN or infinite activations, naming the block; too many images asked for; images
-        that change while the run goes on.
+        floats; NaN or infinite activations, naming the block; too many images asked for; images or
+        a network that change while the run goes on, of which nothing is kept.
     ConnectionError
         Weights or data that cannot be downloaded.
 
@@ -158,11 +164,22 @@ def embedding_profile(
         model = _ByName(load_model, model, weights=weights, seed=seed)
     images, labels, indices, (height, width) = _open(images, image_size, n_images, seed)
 
+    network = model.opened if isinstance(model, _ByName) else model
+    blocks = _choose_blocks(network, blocks)
+    contents = [store.digest(_content(images, i)) for i in range(len(indices))]
+    fingerprint = ""
+    if folder:
+        first = _Rows(images, 0, 1) if isinstance(images, torch.Tensor) else images
+        with _thread_of_its_own() as own:
+            fingerprint = own(_fingerprint, network, blocks, first, device, batch_norm)
+    known = _known(network)  # after a forward pass, which may import what it calls
+    if folder and known.why:
+        folder = None
+        warnings.warn(f"profiles of {given['model']} are not kept: {known.why}", stacklevel=2)
+
     with ExitStack() as stack:
-        stack.enter_context(one_thread())  # in each of as many threads of our own as there are jobs
-        network = _identify(model, blocks, (height, width), device, folder)
         attributes = given | {
-            "weights": network["weights"],
+            "weights": getattr(network, "weights_name", "as given"),
             "image_size": f"{height}x{width}",
             "batch_norm": batch_norm,
             "null": str(null),
@@ -173,7 +190,7 @@ def embedding_profile(
             ),
         }
         plan = _Plan(
-            given["model"], network["blocks"], etas, batch_norm, null, seed, device, batch_size
+            given["model"], tuple(blocks), etas, batch_norm, null, seed, device, batch_size
         )
         result = np.zeros((len(indices), len(plan.blocks), len(etas), 3), dtype=np.int64)
         bar = stack.enter_context(
@@ -181,15 +198,15 @@ def embedding_profile(
         )
 
         # What is on disk, and the rest.
-        contents, missing = None, []
+        missing = []
         if folder:
-            contents = [store.digest(_content(images, i)) for i in range(len(result))]
+            identity = store.digest(*known.parts, *known.code, fingerprint)
             what = f"{given['model']} ({attributes['weights']}) on {given['dataset']} "
             what += f"{height}x{width}, {len(plan.blocks)} blocks, {len(etas)} thresholds"
         for start in range(0, len(result), batch_size):
             stop, file = min(start + batch_size, len(result)), None
             if folder:
-                key = plan.key(network["digest"], (height, width), start, contents[start:stop])
+                key = plan.key(identity, (height, width), start, contents[start:stop])
                 file = folder / "profiles" / f"{key}.safetensors"
                 if kept := store.read(file):
                     result[start:stop] = kept[0]["betti"].numpy()
@@ -207,6 +224,9 @@ def embedding_profile(
             for start, stop, _ in missing
             for first in range(start, stop, step)
         ]
+        written = []
+        if missing:
+            stack.enter_context(_unchanged(network, known, written))
         stop_all = _Flag()
         stack.callback(stop_all.set)
         counted = joblib.Parallel(n_jobs, prefer="threads", return_as="generator")(
@@ -214,7 +234,7 @@ def embedding_profile(
                 model,
                 images if isinstance(images, _ByName) else _Rows(images, first, stop),
                 range(first, stop),
-                contents[first:stop] if contents else None,
+                contents[first:stop],
                 plan,
                 stop_all,
             )
@@ -232,6 +252,7 @@ def embedding_profile(
             start, file = files.get(stop, (stop, None))
             if file:
                 betti = torch.from_numpy(result[start:stop])
+                written.append(file)
                 store.write(file, {"betti": betti}, {"what": what})
         if errors:
             raise errors[0]
@@ -280,9 +301,9 @@ class _Plan:
 class _ByName:
     """A network or images that have a name: opened when needed, in another process by name."""
 
-    def __init__(self, open_, *arguments, token=None, **keywords):
+    def __init__(self, open_, *arguments, token=None, expected=None, **keywords):
         self.call = open_, arguments, tuple(keywords.items())
-        self.token = token or secrets.token_hex(8)
+        self.token, self.expected = token or secrets.token_hex(8), expected
         self.lock, self._opened = threading.Lock(), None
 
     @property
@@ -290,17 +311,25 @@ class _ByName:
         with self.lock:
             if self._opened is None:
                 open_, arguments, keywords = self.call
-                self._opened = open_(*arguments, **dict(keywords))
+                opened = open_(*arguments, **dict(keywords))
+                if self.expected and store.digest(*_weights(opened)) != self.expected:
+                    raise ValueError(
+                        f"{arguments[0]} has other weights on another machine; accepted: the same "
+                        "libraries and files of weights on all"
+                    )
+                self._opened = opened
             return self._opened
 
     def __reduce__(self):
-        return _reopen, (self.call, self.token)
+        if isinstance(self._opened, nn.Module) and self.expected is None:
+            self.expected = store.digest(*_weights(self._opened))
+        return _reopen, (self.call, self.token, self.expected)
 
 
 @functools.lru_cache(maxsize=2)  # of one call of embedding_profile: its network and its images
-def _reopen(call, token):
+def _reopen(call, token, expected):
     open_, arguments, keywords = call
-    return _ByName(open_, *arguments, token=token, **dict(keywords))
+    return _ByName(open_, *arguments, token=token, expected=expected, **dict(keywords))
 
 
 class _Rows:
@@ -339,21 +368,8 @@ def _content(images, i):
     return images.opened.content(i)
 
 
-# ---------------------------------------------------------------------------------------------
-# By what a network is known on disk.
-
-
-def _identify(model, blocks, size, device, folder):
-    """The names of blocks and of the weights, and a digest of the network if there is a folder."""
-    file = None
-    if isinstance(model, _ByName) and folder and not is_own(model.call[1][0]):
-        # A name stands for the same network as long as nothing that is installed changes; so it
-        # need not be loaded only to learn its digest.
-        recipe = repr((model.call[1:], blocks, size, str(device), _installed()))
-        file = folder / "networks" / f"{store.digest(recipe)}.safetensors"
-        if kept := store.read(file):
-            return kept[1] | {"blocks": tuple(json.loads(kept[1]["blocks"]))}
-    network = model.opened if isinstance(model, _ByName) else model
+def _choose_blocks(network, blocks):
+    """The names of the blocks that are measured."""
     blocks = model_blocks(network) if blocks is None else list(blocks)
     modules = dict(network.named_modules())
     missing = [name for name in blocks if name not in modules and name != "input"]
@@ -363,42 +379,96 @@ def _identify(model, blocks, size, device, folder):
             f"{wrong}; accepted: 'input' and names in model.named_modules(), each once, such as "
             f"{', '.join(model_blocks(network)[:12]) or '(it has none)'}"
         )
-    found = {"weights": getattr(network, "weights_name", "as given")}
-    if folder:
-        state = dict(network.named_parameters()) | dict(network.named_buffers())
-        found["digest"] = store.digest(
-            str(network), state, _fingerprint(network, blocks, size, device)
+    return blocks
+
+
+# ---------------------------------------------------------------------------------------------
+# By what a network is known on disk, and whether it stays so.
+
+
+class _Known(NamedTuple):
+    """All that decides what a network computes, line by line; `code` is None if it is unknown."""
+
+    parts: list
+    code: list | None
+    why: str = ""
+
+
+def _known(network):
+    settings = {
+        "default dtype": torch.get_default_dtype(),
+        "precision of matrix products": torch.get_float32_matmul_precision(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "oneDNN": torch.backends.mkldnn.enabled,
+        "cuDNN": [getattr(torch.backends.cudnn, name) for name in ("enabled", "allow_tf32")],
+    }
+    settings = {f"torch's {name}": value for name, value in settings.items()}
+    try:
+        return _Known(*describe(network, **settings))
+    except Unknown as error:
+        return _Known(error.parts or _weights(network), None, str(error))
+
+
+def _weights(network):
+    state = (*network.named_parameters(), *network.named_buffers())
+    return [f"{name}: {store.digest(tensor)}" for name, tensor in state]
+
+
+@contextmanager
+def _unchanged(network, known, written):
+    """Make sure that a network stays what it was; else the files that were `written` go."""
+    now = known
+    try:
+        yield
+    finally:
+        now = _known(network)
+        if now[:2] != known[:2]:
+            for file in written:
+                file.unlink(missing_ok=True)
+    if now.parts != known.parts:
+        raise ValueError(
+            f"the network changed while it was measured, first in {_first(known.parts, now.parts)};"
+            " nothing of it is kept; accepted: one that stays as it is until the profile is done, "
+            "such as a copy.deepcopy of a network in training"
         )
-    if file:
-        store.write(file, {}, found | {"blocks": json.dumps(blocks), "what": model.call[1][0]})
-    return found | {"blocks": tuple(blocks)}
+    if written and now.code != known.code:
+        warnings.warn(
+            f"the profile is not kept: {_first(known.code, now.code or [])}, to which the "
+            "network's code refers, changed while it ran",
+            stacklevel=5,
+        )
 
 
-def _fingerprint(network, blocks, size, device):
-    """Digests of the outputs of blocks for an image of noise, as small as the network takes it.
+def _first(before, after):
+    """The place of the first of the lines that differ."""
+    pairs = zip_longest(before, after, fillvalue="")
+    return next((a or b).partition(":")[0] for a, b in pairs if a != b) or "its class"
 
-    It stands for what is not seen from outside: how parts are wired, attributes, hooks, settings of
-    the library. A network that draws random numbers has another one every time, and so no profile
+
+def _fingerprint(network, blocks, images, device, batch_norm):
+    """Digests of the outputs of blocks for the first image.
+
+    They stand for what cannot be seen from outside: functions of installed libraries that were
+    replaced, settings. A network that draws random numbers has others every time, and so no profile
     of it is ever taken for another.
     """
-    small = tuple(min(side, 32) for side in size)
-    cpu = torch.device("cpu")
     # The device may be one that only the workers have.
-    for place, (height, width) in dict.fromkeys([(device, small), (device, size), (cpu, size)]):
+    for place in dict.fromkeys([device, torch.device("cpu")]):
         outputs = []
 
         def take(name, output, outputs=outputs):
-            is_tensor = isinstance(output, torch.Tensor)
-            outputs.append(f"{name} {store.digest(output) if is_tensor else type(output)}")
+            tensors = output if isinstance(output, tuple | list) else [output]
+            tensors = [part for part in tensors if isinstance(part, torch.Tensor)]
+            outputs.append(f"{name} {store.digest(*tensors)}")
 
-        noise = torch.randn((1, 3, height, width), generator=torch.Generator().manual_seed(0))
         try:
-            copied = _copy(network, place, "eval", blocks, take)
+            image = _batch(images, [0], 0, None)
+            copied = _copy(network, place, batch_norm, blocks, take)
             with torch.inference_mode():
-                copied(noise.to(place, floating_dtype(network)))
+                copied(image.to(place, floating_dtype(network)))
         except Exception:  # the profile itself will say what is wrong
             continue
-        return repr((place.type, height, width, outputs))
+        return repr((place.type, outputs))
     return ""
 
 
@@ -408,15 +478,6 @@ def _engine():
     sources = [
         Path(__file__).with_name(f"{n}.py") for n in ("cubical", "datasets", "embedding", "volumes")
     ]
-    return store.digest(*(source.read_bytes() for source in sources), repr(_versions()))
-
-
-@functools.cache
-def _installed():
-    """Digest of what names of networks stand for."""
-    package = Path(__file__).parent
-    names = ("models.py", "candidates.py", "embedding.py", "volumes.py", "weights/candidates.json")
-    sources = [package / name for name in names]
     return store.digest(*(source.read_bytes() for source in sources), repr(_versions()))
 
 
@@ -433,6 +494,23 @@ def _versions():
 _ACCELERATOR = threading.Lock()  # one thread at a time on the device; the others count meanwhile
 
 
+@contextmanager
+def _thread_of_its_own():
+    """Calls functions in a new thread, one at a time.
+
+    What belongs to the thread that asks plays no part there: autocast, the default device, modes of
+    torch, whether denormal numbers are taken for zero. Every image on one core: with more, sums
+    depend on their number.
+    """
+
+    def settle():
+        torch.set_flush_denormal(False)  # a thread takes it over from the one that starts it
+        set_threads(1)
+
+    with ThreadPoolExecutor(1, initializer=settle) as own:
+        yield lambda function, *arguments: own.submit(function, *arguments).result()
+
+
 class _Flag(threading.Event):
     """Tells the threads of this process to stop; in another process there is none."""
 
@@ -447,19 +525,17 @@ def _count(model, images, positions, contents, plan, stop):
     """
     if stop is not None and stop.is_set():
         return None
-    try:
-        return _betti(model, images, positions, contents, plan)
-    except BaseException as error:
-        if stop is None:
-            raise
-        stop.set()
-        return error
+    with _thread_of_its_own() as own:
+        try:
+            return own(_betti, model, images, positions, contents, plan, stop)
+        except BaseException as error:
+            if stop is None:
+                raise
+            stop.set()  # before that thread is waited for
+            return error
 
 
-def _betti(model, images, positions, contents, plan):
-    # Every image on one core: with more, sums depend on their number. It is a setting of the
-    # thread; the process has its own back when the profile is done.
-    torch.set_num_threads(1)
+def _betti(model, images, positions, contents, plan, stop):
     network = model.opened if isinstance(model, _ByName) else model
     turn = _ACCELERATOR if plan.device.type != "cpu" else threading.Lock()
     found = {}
@@ -501,6 +577,8 @@ def _betti(model, images, positions, contents, plan):
     result = []
     with torch.inference_mode():
         for start in range(0, len(positions), step):
+            if stop is not None and stop.is_set():
+                return None
             where = positions[start : start + step]
             batch = _batch(images, where, start, contents)
             if not torch.isfinite(batch).all():
@@ -529,15 +607,19 @@ def _betti(model, images, positions, contents, plan):
 def _batch(images, positions, start, contents):
     """Images as a tensor (N, 3, H, W); `start` is where they are among those of the task."""
     if isinstance(images, _Rows):  # a copy: a layer that works in place may be the first
-        first = images.first + start
-        return images.tensor[first : first + len(positions)].clone()
-    batch = torch.stack([images.opened[i][0] for i in positions])
-    for offset, i in enumerate(positions if contents else []):
-        # Else the integers of a file that is replaced meanwhile would be kept as the old one's.
-        if store.digest(_content(images, i)) != contents[start + offset]:
+        first, name = images.first + start, "the tensor"
+        batch = found = images.tensor[first : first + len(positions)].clone()
+        indices = positions
+    else:
+        batch, name = torch.stack([images.opened[i][0] for i in positions]), images.opened.name
+        found = (_content(images, i) for i in positions)
+        indices = images.opened.indices[list(positions)]
+    for index, content, expected in zip(indices, found, (contents or [])[start:], strict=False):
+        # Else the integers of what came in its place would be kept as its own.
+        if store.digest(content) != expected:
             raise ValueError(
-                f"image {images.opened.indices[i]} of {images.opened.name} is not what it was when "
-                "the run began, or another one where it is read"
+                f"image {index} of {name} is not what it was when the run began, or another one "
+                "where it is read; accepted: images that stay as they are until it is done"
             )
     return batch
 

@@ -28,6 +28,7 @@ from torchvision import models as tv
 from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
 from topo_utils.checkpoints import load_checkpoint
 from topo_utils.datasets import IMAGENET_MEAN, IMAGENET_STD
+from topo_utils.training import own_random
 from topo_utils.user_code import call_user_code
 
 __all__ = [
@@ -83,7 +84,8 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
         ImageNet weights (Fashion-MNIST for the small networks of `topo_utils.candidates`), or the
         architecture's own random initialisation. A network of your own is as its callable gives it.
     seed : int
-        Of the random initialisation; the global random state is left as it was.
+        Of the random initialisation, which other threads have no part in; the global random state
+        is left as it was.
     checkpoint : path, optional
         Weights for it instead, as `topo_utils.checkpoints.load_checkpoint` reads them: a
         .safetensors file, or a state dict saved by torch (it cannot run code).
@@ -98,16 +100,23 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     ------
     ValueError
         Unknown name or kind of weights; a weight file of the package that was changed; a
-        checkpoint that cannot be read or is of another network.
+        checkpoint that cannot be read or is of another network; another default dtype of torch
+        than float32.
     ConnectionError
         Pretrained weights that cannot be fetched; the message names what works without a network.
     """
     if weights not in ("pretrained", "random"):
         raise ValueError(f"unknown weights {weights!r}; accepted: 'pretrained' and 'random'")
     load = _loader(name)
-    with torch.random.fork_rng(devices=[]):  # pretrained ones are initialised at random first
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators too
+    # Pretrained ones are initialised at random first.
+    with own_random(seed), torch.device("cpu"), torch.inference_mode(False):
         model = load(name, pretrained=weights == "pretrained" and checkpoint is None)
+    # A setting of the process; with another one the random weights would be others, too.
+    if not is_own(name) and any(t.dtype != torch.float32 for t in model.parameters()):
+        raise ValueError(
+            f"torch's default dtype is not torch.float32, or was not while {name} was made; "
+            "accepted: torch.set_default_dtype(torch.float32), and network.to(dtype) afterwards"
+        )
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, model_blocks(model), input_size(model))
         if load is _load_torchvision and getattr(model, "transform_input", None) is False:

@@ -6,7 +6,6 @@ pickle), with a checksum of its own. A reader never sees half of a file, and of 
 the same, either may win.
 
     profiles/KEY.safetensors    Betti numbers of one batch of images
-    networks/KEY.safetensors    the digest of a network that is known by its name
     weights/KEY.safetensors     a small network, trained (see `topo_utils.training`)
 """
 
@@ -69,8 +68,8 @@ def list_cache(folder=None):
     Returns
     -------
     pandas.DataFrame
-        One row a file: ``kind`` ("profiles", "networks", "weights"; "unfinished" for what a killed
-        run left), ``what`` (of what, in words), ``bytes``, ``used`` (the time of its last use, UTC)
+        One row a file: ``kind`` ("profiles", "weights"; "unfinished" for what a killed run
+        left), ``what`` (of what, in words), ``bytes``, ``used`` (the time of its last use, UTC)
         and ``file``.
     """
     import pandas as pd

@@ -2,16 +2,106 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import functools
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from topo_utils import store
+from topo_utils.identity import Unknown, describe
 from topo_utils.store import cache_folder
 
-__all__ = ["cache_folder", "one_thread", "train_classifier", "trained"]
+__all__ = [
+    "cache_folder",
+    "one_thread",
+    "own_random",
+    "set_threads",
+    "train_classifier",
+    "trained",
+]
+
+_SETTING = threading.Lock()
+_THREAD = threading.local()
+
+
+def set_threads(number):
+    """Set torch's number of threads for this thread alone; what it was is returned.
+
+    `torch.set_num_threads` also sets the number that threads begin with in which torch was not at
+    work yet, and these may be anyone's: so it is called once more, by such a thread, with the
+    number that this one began with.
+    """
+    with _SETTING, ThreadPoolExecutor(1) as new:
+        before, first = torch.get_num_threads(), new.submit(torch.get_num_threads).result()
+        torch.set_num_threads(number)
+        new.submit(torch.set_num_threads, first).result()
+    return before
+
+
+class _DefaultGenerator:
+    """What `torch.manual_seed` and its kind seed and read: inside `own_random` its generator."""
+
+    def __getattr__(self, name):
+        return getattr(getattr(_THREAD, "generator", None) or torch.default_generator, name)
+
+
+class own_random(TorchDispatchMode):
+    """Random numbers of torch on the CPU come from a generator of this thread's own.
+
+    They are those that the default generator would give. That one belongs to the process: between
+    two draws other threads draw from it, or seed it.
+    """
+
+    def __init__(self, seed):
+        super().__init__()
+        self.generator, self.outer = torch.Generator().manual_seed(seed), []
+
+    def __enter__(self):
+        # Its functions find the generator under this name.
+        torch.random.default_generator = _DEFAULT
+        self.outer.append(getattr(_THREAD, "generator", None))
+        _THREAD.generator = self.generator
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        _THREAD.generator = self.outer.pop()
+        return super().__exit__(*error)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+        tensors = [value for value in given.values() if isinstance(value, torch.Tensor)]
+        device = given.get("device") or (tensors[0].device if tensors else "cpu")
+        generator = given.get("generator") or torch.default_generator
+        own = generator._cdata == torch.default_generator._cdata and _with_generator(func)
+        if own and torch.device(device).type == "cpu":
+            return own(**given | {"generator": self.generator})
+        return func(*args, **kwargs)
+
+
+_DEFAULT = _DefaultGenerator()
+
+
+@functools.cache
+def _with_generator(operator):
+    """The operator, or its like that takes a generator, too; None if there is none."""
+
+    def arguments(like):
+        return {(argument.name, str(argument.type)) for argument in like._schema.arguments}
+
+    wanted = arguments(operator) | {("generator", "Optional[Generator]")}
+    packet = operator.overloadpacket
+    return next(
+        (like for n in packet.overloads() if arguments(like := getattr(packet, n)) == wanted), None
+    )
 
 
 @contextmanager
@@ -19,15 +109,12 @@ def one_thread(seed=None):
     """One thread for torch, which is faster for small networks (up to 30 times on a busy machine);
     with a seed also a random state of its own. Both are as before afterwards.
     """
-    threads = torch.get_num_threads()
+    threads = set_threads(1)
     try:
-        torch.set_num_threads(1)
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.default_generator.manual_seed(seed)
+        with nullcontext() if seed is None else own_random(seed):
             yield
     finally:
-        torch.set_num_threads(threads)
+        set_threads(threads)
 
 
 def train_classifier(model, inputs, labels, *, epochs, seed=0, batch_size=32, learning_rate=3e-3):
@@ -62,10 +149,13 @@ def train_classifier(model, inputs, labels, *, epochs, seed=0, batch_size=32, le
     steps = max(epochs * -(-len(inputs) // batch_size), 1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     model.train()
-    with one_thread(seed), torch.enable_grad():
+    random = own_random(seed)
+    with one_thread(), torch.inference_mode(False):
         for _ in range(epochs):
-            for batch in torch.randperm(len(inputs)).split(batch_size):
-                loss = nn.functional.cross_entropy(model(inputs[batch]), labels[batch])
+            for batch in torch.randperm(len(inputs), generator=random.generator).split(batch_size):
+                with random:  # here alone: it takes a little time at every operation
+                    outputs = model(inputs[batch])
+                loss = nn.functional.cross_entropy(outputs, labels[batch])
                 if not torch.isfinite(loss):
                     raise ValueError("the loss is not finite; a lower learning_rate may help")
                 optimiser.zero_grad()
@@ -78,27 +168,41 @@ def train_classifier(model, inputs, labels, *, epochs, seed=0, batch_size=32, le
 def trained(build, inputs, labels, *, epochs, seed=0, **settings):
     """The network that `build()` makes, initialised and trained by a seed: once, then from disk.
 
-    All that the weights follow from is in the name of their file: the network as printed, its
-    initial weights and what it gives for the inputs before training (the same parts may be wired
-    in another way), data, settings, this module and the version of torch. A damaged file is made
-    again. The other arguments, and what is returned, are those of `train_classifier`;
-    ``epochs=0`` gives the untrained network, of which no file is kept.
+    All that the weights follow from is in the name of their file: the network with the code that
+    it runs (see `topo_utils.identity`), its initial weights and what it gives for the inputs before
+    training, data, settings, this module and the version of torch. A damaged file is made again.
+    The other arguments, and what is returned, are those of `train_classifier`; ``epochs=0`` gives
+    the untrained network, of which no file is kept, nor is one of a network of unknown code.
+
+    Raises
+    ------
+    ValueError
+        As `train_classifier`; inputs or labels that change meanwhile.
     """
-    with one_thread(seed), torch.no_grad():
+    with one_thread(seed), torch.inference_mode(False), torch.no_grad():
         model = build().eval()
         untrained = model(inputs)
-    folder = cache_folder()
-    file = None
-    if folder and epochs:
-        said = repr((str(model), epochs, seed, sorted(settings.items()), torch.__version__))
-        code = Path(__file__).read_bytes()
-        key = store.digest(said, code, model.state_dict(), untrained, inputs, labels)
-        file = folder / "weights" / f"{key}.safetensors"
-        if kept := store.read(file):
-            model.load_state_dict(kept[0])
-            return model
+    data, file = store.digest(inputs, labels), None
+    if epochs and (folder := cache_folder()):
+        said = repr((epochs, seed, sorted(settings.items()), torch.__version__))
+        source = Path(__file__).read_bytes()
+        try:
+            parts, code = describe(model)
+        except Unknown as error:
+            warnings.warn(f"the trained network is not kept: {error}", stacklevel=2)
+        else:
+            key = store.digest(said, source, *parts, *code, untrained, data)
+            file = folder / "weights" / f"{key}.safetensors"
+            if kept := store.read(file):
+                model.load_state_dict(kept[0])
+                return model
     if epochs:
         train_classifier(model, inputs, labels, epochs=epochs, seed=seed, **settings)
+    if store.digest(inputs, labels) != data:
+        raise ValueError(
+            "inputs or labels changed while the network was trained; accepted: data that stay as "
+            "they are until it is done"
+        )
     if file:
         what = f"{type(model).__name__}, {epochs} epochs on {len(inputs)} inputs, seed {seed}"
         store.write(file, model.state_dict(), {"what": what})
