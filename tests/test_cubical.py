@@ -23,14 +23,29 @@ volumes = hnp.arrays(
     elements=levels,
 )
 FINITE = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0]
+ALL = [-np.inf, *FINITE, np.finfo(float).max, np.inf]
 
 
 @settings(max_examples=600, deadline=None)
 @given(volumes)
 def test_equals_gudhi_on_random_volumes_with_ties(volume):
-    expected = betti_from_persistence(persistence(volume), FINITE)
-    np.testing.assert_array_equal(betti_numbers(volume, FINITE), expected)
-    np.testing.assert_array_equal(betti_curves(volume, FINITE), expected)
+    expected = betti_from_persistence(persistence(volume), ALL)
+    np.testing.assert_array_equal(betti_numbers(volume, ALL), expected)
+    np.testing.assert_array_equal(betti_curves(volume, ALL), expected)
+
+
+@settings(deadline=None)
+@given(volumes)
+def test_grid_points_as_top_cells_are_those_of_a_grid_twice_as_fine(volume):
+    fine = volume.astype(float)
+    for axis in range(volume.ndim):  # a face appears with the first of the two cells beside it
+        cells = np.moveaxis(fine, axis, 0)
+        faces = np.minimum(np.append(cells, cells[-1:], 0), np.append(cells[:1], cells, 0))
+        finer = np.empty((2 * len(cells) + 1, *cells.shape[1:]))
+        finer[::2], finer[1::2] = faces, cells
+        fine = np.moveaxis(finer, 0, axis)
+    found = betti_from_persistence(persistence(volume, "T"), ALL)
+    np.testing.assert_array_equal(found, betti_numbers(fine, ALL))
 
 
 @pytest.mark.parametrize(
@@ -239,19 +254,24 @@ def test_thresholds_in_any_order_with_repeats_and_of_any_kind():
     assert betti_numbers(volume, []).shape == (0, 3)
 
 
+FLOATS = [np.float16, np.float32, np.float64]
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
 
 
-@pytest.mark.parametrize(
-    "dtype", [bool, *INTEGERS, np.float16, np.float32, np.float64, ">f4", ">i2"]
-)
-def test_every_dtype_of_numpy(dtype):
+@pytest.mark.parametrize("dtype", [bool, *INTEGERS, *FLOATS, np.longdouble], ids=str)
+@pytest.mark.parametrize("order", "<>")
+def test_every_dtype_of_numpy_in_every_byte_order(dtype, order):
+    dtype = np.dtype(dtype).newbyteorder(order)
     values = np.random.default_rng(0).integers(0, 2, size=(5, 6, 7))
     expected = betti_numbers(values.astype(np.float64), [0, 0.5, 1])
     volume = values.astype(dtype)
     before = volume.copy()
     np.testing.assert_array_equal(betti_numbers(volume, [0, 0.5, 1]), expected)
     np.testing.assert_array_equal(betti_curves(volume, [0, 0.5, 1]), expected)
+    diagrams = persistence(volume)
+    np.testing.assert_array_equal(betti_from_persistence(diagrams, [0, 0.5, 1]), expected)
+    etas = np.array([0, 1]).astype(dtype)
+    np.testing.assert_array_equal(betti_numbers(volume, etas), expected[::2])
     np.testing.assert_array_equal(volume, before)
 
 
@@ -289,7 +309,7 @@ def test_any_strides_and_read_only_memory():
     np.testing.assert_array_equal(betti_numbers(broadcast, 1), [1, 0, 0])
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_values_are_compared_in_float64(dtype):
     value = dtype(0.1)
     inside = int(float(value) <= 0.1)
@@ -389,3 +409,6 @@ def test_a_bar_counts_from_its_birth_until_before_its_death():
     np.testing.assert_array_equal(
         betti_from_persistence(diagrams, [-1, 0, 0.5, 1])[:, 0], [0, 1, 1, 0]
     )
+    listed = [[[0.0, 1.0]], [], []]
+    np.testing.assert_array_equal(betti_from_persistence(listed, np.inf), [0, 0, 0])
+    np.testing.assert_array_equal(betti_from_persistence(listed, 0), [1, 0, 0])

@@ -150,8 +150,9 @@ def persistence(volume, construction="V"):
     Returns
     -------
     list of three numpy.ndarray, shapes (n0, 2), (n1, 2), (n2, 2)
-        Bars (birth, death) of degree 0, 1 and 2, births ascending; a class that never dies has
-        death inf. Bars of no length are left out.
+        Bars (birth, death) of degree 0, 1 and 2, births ascending. A class has death inf if it
+        never dies, as the oldest component, or if only values of inf end it. Bars of no length
+        are left out.
 
     Raises
     ------
@@ -183,23 +184,19 @@ def betti_from_persistence(diagrams, thresholds):
     diagrams : list of three arrays (n, 2)
         As `persistence` returns them.
     thresholds : float or sequence of float
-        Values of eta.
+        Values of eta. At inf the volume is whole, one piece without holes: of the classes with
+        death inf one component is left.
 
     Returns
     -------
     numpy.ndarray of int64, shape (3,) for one threshold, (T, 3) for a sequence
     """
     etas, scalar = as_thresholds(thresholds)
+    births_deaths = [np.reshape(bars, (-1, 2)).T for bars in diagrams]
     result = np.array(
-        [
-            [
-                np.sum((bars[:, 0] <= eta) & ((eta < bars[:, 1]) | np.isposinf(bars[:, 1])))
-                for bars in diagrams
-            ]
-            for eta in etas
-        ],
-        dtype=np.int64,
+        [[np.sum((b <= eta) & (eta < d)) for b, d in births_deaths] for eta in etas], np.int64
     ).reshape(-1, 3)
+    result[np.isposinf(etas), 0] = np.isposinf(births_deaths[0][1]).any()
     return result[0] if scalar else result
 
 
@@ -207,38 +204,48 @@ def betti_from_persistence(diagrams, thresholds):
 # Input: what was wrong, and what is accepted.
 
 
-def _as_real_array(volume):
-    """`volume` as a numpy array that compares with float64 thresholds exactly; no NaN in it."""
-    if hasattr(volume, "detach") and hasattr(volume, "layout"):  # a torch tensor
+def as_array(values, name, accepted):
+    """A numpy array of an array, nested lists or a torch tensor, wherever and of whatever dtype.
+
+    The types that numpy does not have, such as bfloat16, become float32, which is exact. Raises
+    TypeError or ValueError where there is no such array, by the name of what was given.
+    """
+    if hasattr(values, "detach") and hasattr(values, "layout"):  # a torch tensor
         import torch
 
-        if volume.layout != torch.strided or volume.is_quantized or volume.device.type == "meta":
+        if values.layout != torch.strided or values.is_quantized or values.device.type == "meta":
             raise TypeError(
-                f"volume is a {volume.layout} tensor of {volume.dtype} on {volume.device}, "
-                f"not a dense one with values; {_ACCEPTED}"
+                f"{name}: a {values.layout} tensor of {values.dtype} on {values.device}, "
+                f"not a dense one with values; {accepted}"
             )
-        volume = volume.detach().cpu().resolve_conj().resolve_neg()
-        if volume.is_floating_point() and volume.dtype not in (torch.float64, torch.float16):
-            volume = volume.float()  # exact for bfloat16, which numpy does not have
-        volume = volume.numpy()
-    if isinstance(volume, np.ma.MaskedArray):
-        raise TypeError(f"volume is a masked array: fill it first; {_ACCEPTED}")
+        values = values.detach().cpu().resolve_conj().resolve_neg()
+        if values.is_floating_point() and values.dtype not in (torch.float64, torch.float16):
+            values = values.float()
+        return values.numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name}: a masked array, to be filled first; {accepted}")
+    if isinstance(values, list | tuple) and any(hasattr(value, "detach") for value in values):
+        values = [as_array(value, name, accepted) for value in values]
     try:
-        values = np.asarray(volume)
+        return np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"volume is no array ({error}); {_ACCEPTED}") from None
-    if values.dtype.kind not in "buif":
+        raise ValueError(f"{name}: no array ({error}); {accepted}") from None
+
+
+def _as_real_array(volume):
+    """`volume` as a numpy array that compares with float64 thresholds exactly; no NaN in it."""
+    values = as_array(volume, "volume", _ACCEPTED)
+    kind, width = values.dtype.kind, values.dtype.itemsize
+    if kind not in "buif":
         raise TypeError(f"volume has dtype {values.dtype}; {_ACCEPTED}")
     if values.ndim not in (1, 2, 3):
         raise ValueError(f"volume has {values.ndim} axes (shape {values.shape}); {_ACCEPTED}")
     if 0 in values.shape:
         raise ValueError(f"volume has an empty axis (shape {values.shape}); {_ACCEPTED}")
-    if values.dtype in (bool, np.int8, np.uint8, np.int16, np.uint16, np.float16):
-        values = values.astype(np.float32)  # exact, and what the compiled code reads
-    elif values.dtype.kind != "f" or values.dtype.itemsize > 8:
-        values = values.astype(np.float64)
-    elif not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
+    # What the compiled code reads, in this machine's byte order; exact, but for wider integers and
+    # floats, which are promoted or rounded to float64.
+    narrow = width <= 2 or (kind == "f" and width == 4)
+    values = values.astype(np.float32 if narrow else np.float64, copy=False)
     if np.isnan(values.min()):  # the minimum is NaN as soon as one value is
         raise ValueError(f"volume contains NaN; {_ACCEPTED}")
     return values
