@@ -1,9 +1,14 @@
 """The engine against GUDHI, against shapes known by hand, and against its own identities."""
 
 import itertools
+import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from conftest import SHAPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numba.core.caching import CacheImpl, FunctionCache, UserProvidedCacheLocator
 
 from topo_utils import betti_curves, betti_from_persistence, betti_numbers, cubical, persistence
 
@@ -412,3 +418,112 @@ def test_a_bar_counts_from_its_birth_until_before_its_death():
     listed = [[[0.0, 1.0]], [], []]
     np.testing.assert_array_equal(betti_from_persistence(listed, np.inf), [0, 0, 0])
     np.testing.assert_array_equal(betti_from_persistence(listed, 0), [1, 0, 0])
+
+
+# ---------------------------------------------------------------------------------------------
+# Compiled code on disk. A `_compiled` stands for a process: it reads its files at the first call.
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A function in a file of its own; where its machine code is kept; how to call it anew."""
+    source, folder = tmp_path / "source.py", tmp_path / "kept"
+    source.write_text("def twice(x):\n    return 2 * x\n", encoding="utf-8")
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(folder))
+    twice = runpy.run_path(str(source))["twice"]
+
+    def call(*arguments):
+        """The results, and how many of them did not need compiling."""
+        cubical._warn_once.cache_clear()
+        compiled = cubical._compiled(twice)
+        found = [compiled(argument) for argument in arguments]
+        hits = compiled.stats.cache_hits if hasattr(compiled._cache, "_cache_file") else {}
+        return found, sum(hits.values())
+
+    return folder, call
+
+
+DAMAGES = {
+    "empty": lambda content, other: b"",
+    "truncated": lambda content, other: content[:-1],
+    "half": lambda content, other: content[: len(content) // 2],
+    "garbage": lambda content, other: bytes(range(256)),
+    "one bit": lambda content, other: content[:99] + bytes([content[99] ^ 1]) + content[100:],
+    "another file": lambda content, other: other,
+}
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("way", [*DAMAGES, "a folder"])
+def test_damaged_compiled_code_is_made_again(kept, kind, way):
+    folder, call = kept
+    assert call(3) == ([6], 0)
+    assert call(3) == ([6], 1)
+    files = {file.suffix: file for file in folder.rglob("*.nb?")}
+    file, other = files.pop(f".{kind}"), *files.values()
+    content = file.read_bytes()
+    if way == "a folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(DAMAGES[way](content, other.read_bytes()))
+    told = rf"compiled code in {re.escape(str(file.parent))} is damaged and is made again"
+    with pytest.warns(UserWarning, match=told) as warned:
+        assert call(3) == ([6], 0)
+    if way == "a folder":  # in the way of what is made again
+        assert [str(each.message) for each in warned[1:]] == [cubical._NOT_KEPT]
+    else:
+        assert len(warned) == 1
+        assert call(3) == ([6], 1)
+
+
+def test_compiled_code_of_another_signature_is_not_taken(kept):
+    folder, call = kept
+    assert call(3) == ([6], 0)
+    (index,) = folder.rglob("*.nbi")
+    content = index.read_bytes()
+    shutil.rmtree(folder)
+    assert call(0.5) == ([1.0], 0)
+    index.write_bytes(content)  # as two processes at once may leave it
+    assert call(3) == ([6], 0)
+    assert call(3, 0.5) == ([6, 1.0], 1)
+
+
+@pytest.mark.parametrize("when", ["from the start", "later"])
+def test_without_a_place_for_compiled_code_there_is_none_on_disk(kept, monkeypatch, when):
+    folder, call = kept
+    if when == "later":  # it could be written when the module was imported
+        compile_ = FunctionCache.save_overload
+
+        def save(*arguments):
+            shutil.rmtree(folder)
+            folder.write_text("", encoding="utf-8")
+            compile_(*arguments)
+
+        monkeypatch.setattr(FunctionCache, "save_overload", save)
+    else:
+        monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+    with pytest.warns(UserWarning, match="cannot be kept .*; set NUMBA_CACHE_DIR") as told:
+        assert call(3, 0.5) == ([6, 1.0], 0)
+    assert len(told) == 1
+
+
+def test_the_engine_runs_over_damaged_compiled_code(tmp_path):
+    betti_numbers(np.zeros(3, np.float32), 0.0)
+    source = Path(cubical._pack._cache.cache_path)
+    folder = tmp_path / UserProvidedCacheLocator.get_suitable_cache_subpath(cubical.__file__)
+    folder.mkdir()
+    for file in source.glob("cubical.*.checked.*"):
+        content = file.read_bytes()
+        (folder / file.name).write_bytes(content[:-1] if "._pack-" in file.name else content)
+    code = "import numpy, topo_utils; print(topo_utils.betti_numbers(numpy.zeros(3, 'f4'), 0))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        check=True,
+    )
+    assert ran.stdout == "[1 0 0]\n"
+    assert ran.stderr.count("Warning") == 1
+    assert f"compiled code in {folder} is damaged and is made again" in ran.stderr

@@ -22,12 +22,19 @@ when it enters the sublevel set, and the changes add up to all curves at once.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import io
 import math
 import numbers
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
 __all__ = ["betti_curves", "betti_from_persistence", "betti_numbers", "persistence"]
@@ -291,6 +298,89 @@ def _largest_values_up_to(etas, dtype):
 
 
 # ---------------------------------------------------------------------------------------------
+# Compiled code is kept on disk as numba does it, with two differences: what is damaged is made
+# again, and where nothing can be kept every process compiles for itself.
+
+
+class _CheckedFiles(IndexDataCacheFile):
+    """numba's two kinds of files for a function, each with a SHA-256 at its end."""
+
+    def load(self, key):
+        known, found = super().load(key) or (None, None)
+        return found if known == repr(key) else None
+
+    def save(self, key, data):
+        # With the key: two processes at once may have given one file to two signatures.
+        super().save(key, (repr(key), data))
+
+    @contextmanager
+    def _open_for_write(self, filepath):
+        with super()._open_for_write(filepath) as file:
+            content = io.BytesIO()
+            yield content
+            file.write(content.getvalue() + self._checksum(filepath, content.getvalue()))
+
+    def _load_index(self):
+        return super()._load_index() if self._is_sound(self._index_path) else {}
+
+    def _load_data(self, name):
+        return super()._load_data(name) if self._is_sound(self._data_path(name)) else None
+
+    def _is_sound(self, path):
+        try:
+            content = Path(path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # it has not been made yet
+        except OSError:
+            content = b""
+        if self._checksum(path, content[:-32]) == content[-32:]:
+            return True
+        _warn_once(f"compiled code in {self._cache_path} is damaged and is made again")
+        return False
+
+    @staticmethod
+    def _checksum(path, content):
+        # With the name: a sound file of something else is no good under it.
+        return hashlib.sha256(Path(path).name.encode() + content).digest()
+
+
+class _CheckedCache(FunctionCache):
+    def __init__(self, function):
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        # A name of their own: files that numba wrote have no checksum.
+        name = f"{self._impl.filename_base}.checked"
+        self._cache_file = _CheckedFiles(self._cache_path, name, stamp)
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            _warn_once(_NOT_KEPT)
+
+
+@functools.cache
+def _warn_once(message):
+    warnings.warn(message, stacklevel=2)
+
+
+_NOT_KEPT = (
+    "compiled code cannot be kept on disk, so that every process compiles for some seconds; set "
+    "NUMBA_CACHE_DIR to a folder that can be written"
+)
+
+
+def _compiled(function):
+    """The function as machine code, which does not hold the GIL."""
+    compiled = njit(nogil=True)(function)
+    try:
+        compiled._cache = _CheckedCache(function)
+    except RuntimeError:  # numba found no folder that can be written
+        _warn_once(_NOT_KEPT)
+    return compiled
+
+
+# ---------------------------------------------------------------------------------------------
 # The engine: rows of 64 points a word, compiled, without the GIL.
 
 
@@ -373,7 +463,7 @@ def _shifted(word, before):
     return (word << np.uint64(1)) | (before >> np.uint64(63))
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _pack(values, cut, rows):
     """Set the points of `rows` whose value is <= cut; rows run along the last axis."""
     for z in range(values.shape[0]):
@@ -386,7 +476,7 @@ def _pack(values, cut, rows):
                 rows[z + 1, y + 1, w] = word
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _pack_across(values, cut, rows):
     """Set the points of `rows` whose value is <= cut; rows run along the first axis."""
     flat = values.reshape(len(values), -1)  # long loops over what lies side by side in memory
@@ -401,7 +491,7 @@ def _pack_across(values, cut, rows):
                 rows[y + 1, x + 1, w] = words[y * values.shape[2] + x]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _union(parent, a, b):
     """Join the sets of a and b; 1 if they were two, 0 if they were one."""
     # Rem's algorithm: both paths are walked at once, always from the larger parent, and each step
@@ -448,7 +538,7 @@ def _piece(starts, base, upto):
     return base + _popcount(starts & upto) - 1
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _union_at(points, parent, starts_a, base_a, starts_b, base_b):
     """Join the pieces of two rows at each of the given points; how many components that costs."""
     joined = 0
@@ -460,7 +550,7 @@ def _union_at(points, parent, starts_a, base_a, starts_b, base_b):
     return joined
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _hang_at(points, parent, starts_a, base_a, starts_b, base_b):
     """The same where each piece a is still alone: as many as there are points, and no search."""
     while points != 0:
@@ -469,7 +559,7 @@ def _hang_at(points, parent, starts_a, base_a, starts_b, base_b):
         points &= ~upto
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _alone(pieces, index):
     """That many sets of one piece each, numbered with the type of the array `index`."""
     parent = np.empty(pieces, index.dtype)
@@ -478,7 +568,7 @@ def _alone(pieces, index):
     return parent
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _components_6(rows, starts, base):
     """Number of 6-connected components of the points that are set.
 
@@ -570,7 +660,7 @@ def _joined_elsewhere(rows, z, y, dz, dy, w):
     return above_behind | (_touching(rows, z, y, -1, 0, w) & across)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _components_26(rows, starts, base):
     """Number of 26-connected components of the points that are *not* set, and the outside.
 
@@ -641,7 +731,7 @@ def _components_26(rows, starts, base):
     return pieces - joined
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _euler_characteristic(rows):
     """Vertices - edges + squares - cubes of the points that are set."""
     chi = 0
@@ -663,7 +753,7 @@ def _euler_characteristic(rows):
     return chi
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _betti_of_words(rows, starts, base):
     """(beta0, beta1, beta2) of the set bits of `rows` (uint64, padded by background)."""
     beta0 = _components_6(rows, starts, base)
@@ -726,7 +816,7 @@ def _sweep_thresholds(values, etas):
     return np.stack([beta0, beta0 + beta2 - np.cumsum(chi)[:-1], beta2], axis=1)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _set_levels(values, cuts, level):
     """The number of cuts below each value (2**n - 1 of them, ascending), by bisection."""
     found = np.empty(values.shape[2], np.uint32)
@@ -781,7 +871,7 @@ def _euler_change(lower):
     return 1 - _popcount(x | y | z) + _popcount(xy | xz | yz) - _popcount(cubes)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _lower_neighbours(level, z, y, lower):
     """For each point of a row the word of its neighbours that come before it."""
     here = level[z, y]
@@ -800,7 +890,7 @@ def _lower_neighbours(level, z, y, lower):
                 lower[x] |= word << shift
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _longer(edges):
     """The same table with room for as many again."""
     longer = np.empty((2 * len(edges), 3), edges.dtype)
@@ -810,7 +900,7 @@ def _longer(edges):
     return longer
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _hang_row(within, wide, levels, row, places, forest, trees, change, edges, count):
     """Hang the points of a row into the forest, each under one of its neighbours in `within`.
 
@@ -852,7 +942,7 @@ def _hang_row(within, wide, levels, row, places, forest, trees, change, edges, c
     return trees, edges, count
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _root(forest, place):
     """Number of the tree that a place hangs in; its root has ~number in the place of a parent."""
     while forest[place] >= 0:
@@ -863,7 +953,7 @@ def _root(forest, place):
     return ~forest[place]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _join_trees(forest, trees, edges, backwards, change):
     """Subtract from `change`, at each level, the trees that its edges join to others."""
     begins = np.zeros(len(change) + 1, np.int64)
@@ -884,7 +974,7 @@ def _join_trees(forest, trees, edges, backwards, change):
         change[ordered[edge, 2]] -= _union(parent, ordered[edge, 0], ordered[edge, 1])
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _changes(level, places, first, last, chi, components, cavities):
     """What each level adds to the Euler characteristic and to the numbers of components.
 
