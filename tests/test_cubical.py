@@ -3,11 +3,11 @@
 import itertools
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -426,11 +426,13 @@ def test_a_bar_counts_from_its_birth_until_before_its_death():
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """A function in a file of its own; where its machine code is kept; how to call it anew."""
-    source, folder = tmp_path / "source.py", tmp_path / "kept"
+    """A function of a module of its own: where its machine code is kept, how to call it anew."""
+    source, folder = tmp_path / "twice_as_much.py", tmp_path / "kept"
     source.write_text("def twice(x):\n    return 2 * x\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, source.stem, raising=False)
     monkeypatch.setattr("numba.config.CACHE_DIR", str(folder))
-    twice = runpy.run_path(str(source))["twice"]
+    twice = import_module(source.stem).twice
 
     def call(*arguments):
         """The results, and how many of them did not need compiling."""
