@@ -1,9 +1,14 @@
 """The engine against GUDHI, against shapes known by hand, and against its own identities."""
 
 import itertools
+import os
+import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from conftest import SHAPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numba.core.caching import CacheImpl, FunctionCache, UserProvidedCacheLocator
 
 from topo_utils import betti_curves, betti_from_persistence, betti_numbers, cubical, persistence
 
@@ -23,14 +29,29 @@ volumes = hnp.arrays(
     elements=levels,
 )
 FINITE = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0]
+ALL = [-np.inf, *FINITE, np.finfo(float).max, np.inf]
 
 
 @settings(max_examples=600, deadline=None)
 @given(volumes)
 def test_equals_gudhi_on_random_volumes_with_ties(volume):
-    expected = betti_from_persistence(persistence(volume), FINITE)
-    np.testing.assert_array_equal(betti_numbers(volume, FINITE), expected)
-    np.testing.assert_array_equal(betti_curves(volume, FINITE), expected)
+    expected = betti_from_persistence(persistence(volume), ALL)
+    np.testing.assert_array_equal(betti_numbers(volume, ALL), expected)
+    np.testing.assert_array_equal(betti_curves(volume, ALL), expected)
+
+
+@settings(deadline=None)
+@given(volumes)
+def test_grid_points_as_top_cells_are_those_of_a_grid_twice_as_fine(volume):
+    fine = volume.astype(float)
+    for axis in range(volume.ndim):  # a face appears with the first of the two cells beside it
+        cells = np.moveaxis(fine, axis, 0)
+        faces = np.minimum(np.append(cells, cells[-1:], 0), np.append(cells[:1], cells, 0))
+        finer = np.empty((2 * len(cells) + 1, *cells.shape[1:]))
+        finer[::2], finer[1::2] = faces, cells
+        fine = np.moveaxis(finer, 0, axis)
+    found = betti_from_persistence(persistence(volume, "T"), ALL)
+    np.testing.assert_array_equal(found, betti_numbers(fine, ALL))
 
 
 @pytest.mark.parametrize(
@@ -239,19 +260,24 @@ def test_thresholds_in_any_order_with_repeats_and_of_any_kind():
     assert betti_numbers(volume, []).shape == (0, 3)
 
 
+FLOATS = [np.float16, np.float32, np.float64]
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
 
 
-@pytest.mark.parametrize(
-    "dtype", [bool, *INTEGERS, np.float16, np.float32, np.float64, ">f4", ">i2"]
-)
-def test_every_dtype_of_numpy(dtype):
+@pytest.mark.parametrize("dtype", [bool, *INTEGERS, *FLOATS, np.longdouble], ids=str)
+@pytest.mark.parametrize("order", "<>")
+def test_every_dtype_of_numpy_in_every_byte_order(dtype, order):
+    dtype = np.dtype(dtype).newbyteorder(order)
     values = np.random.default_rng(0).integers(0, 2, size=(5, 6, 7))
     expected = betti_numbers(values.astype(np.float64), [0, 0.5, 1])
     volume = values.astype(dtype)
     before = volume.copy()
     np.testing.assert_array_equal(betti_numbers(volume, [0, 0.5, 1]), expected)
     np.testing.assert_array_equal(betti_curves(volume, [0, 0.5, 1]), expected)
+    diagrams = persistence(volume)
+    np.testing.assert_array_equal(betti_from_persistence(diagrams, [0, 0.5, 1]), expected)
+    etas = np.array([0, 1]).astype(dtype)
+    np.testing.assert_array_equal(betti_numbers(volume, etas), expected[::2])
     np.testing.assert_array_equal(volume, before)
 
 
@@ -289,7 +315,7 @@ def test_any_strides_and_read_only_memory():
     np.testing.assert_array_equal(betti_numbers(broadcast, 1), [1, 0, 0])
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_values_are_compared_in_float64(dtype):
     value = dtype(0.1)
     inside = int(float(value) <= 0.1)
@@ -389,3 +415,117 @@ def test_a_bar_counts_from_its_birth_until_before_its_death():
     np.testing.assert_array_equal(
         betti_from_persistence(diagrams, [-1, 0, 0.5, 1])[:, 0], [0, 1, 1, 0]
     )
+    listed = [[[0.0, 1.0]], [], []]
+    np.testing.assert_array_equal(betti_from_persistence(listed, np.inf), [0, 0, 0])
+    np.testing.assert_array_equal(betti_from_persistence(listed, 0), [1, 0, 0])
+
+
+# ---------------------------------------------------------------------------------------------
+# Compiled code on disk. A `_compiled` stands for a process: it reads its files at the first call.
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A function of a module of its own: where its machine code is kept, how to call it anew."""
+    source, folder = tmp_path / "twice_as_much.py", tmp_path / "kept"
+    source.write_text("def twice(x):\n    return 2 * x\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, source.stem, raising=False)
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(folder))
+    twice = import_module(source.stem).twice
+
+    def call(*arguments):
+        """The results, and how many of them did not need compiling."""
+        cubical._warn_once.cache_clear()
+        compiled = cubical._compiled(twice)
+        found = [compiled(argument) for argument in arguments]
+        hits = compiled.stats.cache_hits if hasattr(compiled._cache, "_cache_file") else {}
+        return found, sum(hits.values())
+
+    return folder, call
+
+
+DAMAGES = {
+    "empty": lambda content, other: b"",
+    "truncated": lambda content, other: content[:-1],
+    "half": lambda content, other: content[: len(content) // 2],
+    "garbage": lambda content, other: bytes(range(256)),
+    "one bit": lambda content, other: content[:99] + bytes([content[99] ^ 1]) + content[100:],
+    "another file": lambda content, other: other,
+}
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("way", [*DAMAGES, "a folder"])
+def test_damaged_compiled_code_is_made_again(kept, kind, way):
+    folder, call = kept
+    assert call(3) == ([6], 0)
+    assert call(3) == ([6], 1)
+    files = {file.suffix: file for file in folder.rglob("*.nb?")}
+    file, other = files.pop(f".{kind}"), *files.values()
+    content = file.read_bytes()
+    if way == "a folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(DAMAGES[way](content, other.read_bytes()))
+    told = rf"compiled code in {re.escape(str(file.parent))} is damaged and is made again"
+    with pytest.warns(UserWarning, match=told) as warned:
+        assert call(3) == ([6], 0)
+    if way == "a folder":  # in the way of what is made again
+        assert [str(each.message) for each in warned[1:]] == [cubical._NOT_KEPT]
+    else:
+        assert len(warned) == 1
+        assert call(3) == ([6], 1)
+
+
+def test_compiled_code_of_another_signature_is_not_taken(kept):
+    folder, call = kept
+    assert call(3) == ([6], 0)
+    (index,) = folder.rglob("*.nbi")
+    content = index.read_bytes()
+    shutil.rmtree(folder)
+    assert call(0.5) == ([1.0], 0)
+    index.write_bytes(content)  # as two processes at once may leave it
+    assert call(3) == ([6], 0)
+    assert call(3, 0.5) == ([6, 1.0], 1)
+
+
+@pytest.mark.parametrize("when", ["from the start", "later"])
+def test_without_a_place_for_compiled_code_there_is_none_on_disk(kept, monkeypatch, when):
+    folder, call = kept
+    if when == "later":  # it could be written when the module was imported
+        compile_ = FunctionCache.save_overload
+
+        def save(*arguments):
+            shutil.rmtree(folder)
+            folder.write_text("", encoding="utf-8")
+            compile_(*arguments)
+
+        monkeypatch.setattr(FunctionCache, "save_overload", save)
+    else:
+        monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+    with pytest.warns(UserWarning, match="cannot be kept .*; set NUMBA_CACHE_DIR") as told:
+        assert call(3, 0.5) == ([6, 1.0], 0)
+    assert len(told) == 1
+
+
+def test_the_engine_runs_over_damaged_compiled_code(tmp_path):
+    betti_numbers(np.zeros(3, np.float32), 0.0)
+    source = Path(cubical._pack._cache.cache_path)
+    folder = tmp_path / UserProvidedCacheLocator.get_suitable_cache_subpath(cubical.__file__)
+    folder.mkdir()
+    for file in source.glob("cubical.*.checked.*"):
+        content = file.read_bytes()
+        (folder / file.name).write_bytes(content[:-1] if "._pack-" in file.name else content)
+    code = "import numpy, topo_utils; print(topo_utils.betti_numbers(numpy.zeros(3, 'f4'), 0))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        check=True,
+    )
+    assert ran.stdout == "[1 0 0]\n"
+    assert ran.stderr.count("Warning") == 1
+    assert f"compiled code in {folder} is damaged and is made again" in ran.stderr

@@ -409,17 +409,62 @@ def test_a_constant_feature(name, value):
         assert score(more, labels) == pytest.approx(score(features, labels))
 
 
+def strided(values):
+    """The same values in memory that goes backwards, has gaps and the axes exchanged."""
+    spread = np.zeros((2 * values.shape[1], 3 * values.shape[0]), values.dtype)[::2, ::-3]
+    spread[...] = values.T
+    return spread.T
+
+
+FORMS = {
+    "bfloat16": lambda v: torch.tensor(v, dtype=torch.bfloat16),
+    "float16": lambda v: torch.tensor(v, dtype=torch.float16),
+    "float32": lambda v: torch.tensor(v, dtype=torch.float32),
+    "with a gradient": lambda v: torch.tensor(v).bfloat16().requires_grad_(),
+    "a part of a tensor": lambda v: torch.tensor(np.hstack([v, v])).bfloat16()[:, : v.shape[1]],
+    "a transposed tensor": lambda v: torch.tensor(v.T.copy(), dtype=torch.bfloat16).T,
+    "a list of tensors": lambda v: list(torch.tensor(v, dtype=torch.bfloat16)),
+    "a nested list": lambda v: v.tolist(),
+    "strided": strided,
+    "by columns": np.asfortranarray,
+    **{t: lambda v, t=t: v.astype(t) for t in ("<f2", ">f2", "<f4", ">f4", "<f8", ">f8")},
+    "long double": lambda v: v.astype(np.longdouble),
+}
+
+
 @pytest.mark.parametrize("name", SCORES)
-def test_tensors_and_other_types(name):
+def test_values_of_every_type_and_in_any_memory(name):
     features, labels = TALL
     score, given = SCORES[name][0], seen(name, features, labels)
+    given = torch.tensor(given).bfloat16().double().numpy()  # what all these types can hold
     expected = score(given, labels)
     assert type(expected) is float
-    tensors = torch.from_numpy(given).requires_grad_(), torch.from_numpy(labels)
-    assert score(*tensors) == expected
-    assert score(given.tolist(), labels.tolist()) == expected
-    single = torch.from_numpy(given).float(), torch.from_numpy(labels).to(torch.uint8)
-    assert score(*single) == pytest.approx(expected, rel=1e-3)
+    for form, make in FORMS.items():
+        assert score(make(given), labels) == pytest.approx(expected, rel=1e-9), form
+    for named in (labels.tolist(), torch.tensor(labels), labels.astype(">i2"), labels[::-1][::-1]):
+        assert score(given, named) == expected
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        assert score(given, torch.tensor(labels).to(dtype)) == expected
+    two = score(given, (labels == 1).astype(int))
+    assert score(given, labels == 1) == score(given, torch.tensor(labels == 1)) == two
+
+
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, ">i2", bool])
+def test_features_that_are_whole_numbers(name, dtype):
+    rng = np.random.default_rng(0)
+    features = rng.integers(2 if dtype is bool else 9, size=(60, 5))
+    labels = (features.sum(axis=1) + rng.integers(5, size=60)) % 3
+    score = SCORES[name][0]
+    assert score(features.astype(dtype), labels) == score(features.astype(float), labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_features_of_half_precision_keep_their_rank(dtype):
+    # Single ones with a hundredth of the variance count, however many the images are.
+    features, labels = classes(4, sizes=(500, 500, 500))
+    features = torch.tensor(features / [1, 1, 100, 1000]).to(dtype)
+    assert h_score(features, labels) == pytest.approx(h_score(features.double(), labels))
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -480,6 +525,10 @@ def test_classes_apart_score_higher_with_more_features_than_images(name):
         (lambda x, y: (np.where(x == x.max(), np.nan, x), y), "have NaN, infinite"),
         (lambda x, y: (np.where(x == x.max(), -np.inf, x), y), "have NaN, infinite"),
         (lambda x, y: (x.astype(complex), y), "no real values"),
+        (lambda x, y: (x.astype(np.longdouble) * np.longdouble("1e4000"), y), "have NaN, infinite"),
+        (lambda x, y: (x, y.astype(str)), "labels are of type <U.*; needed: integers"),
+        (lambda x, y: (x, torch.tensor(y).bfloat16()), "labels are of type float32; needed: int"),
+        (lambda x, y: ([[1.0], [1.0, 2.0]], y), "features: no array .*; needed: .N, D"),
         (lambda x, y: (np.full_like(x, 0.1), y), "features are the same for all images"),
     ],
 )
@@ -506,6 +555,17 @@ def test_probabilities_that_are_refused(name, change, message):
     _, labels = TALL
     with pytest.raises(ValueError, match=message):
         SCORES[name][0](*change(source_probabilities(labels), labels))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_what_is_no_dense_array_is_refused(name):
+    features, labels = TALL
+    score, given = SCORES[name][0], seen(name, features, labels)
+    for wrong in (torch.tensor(given).to_sparse(), np.ma.masked_greater(given, 0)):
+        with pytest.raises(TypeError, match=rf"^{SCORES[name][1]}: a .*; needed: \(N, .\), finite"):
+            score(wrong, labels)
+    with pytest.raises(TypeError, match=r"^labels: a .*; needed: \(N,\), one whole number"):
+        score(given, torch.tensor(labels).to_sparse())
 
 
 def test_what_single_scores_refuse():
@@ -617,6 +677,8 @@ def test_rank_agreement_of_equal_orders_and_of_very_small_scores():
     # A score may be all but 0 and still rank, as GBC does; Pearson's correlation has no scale.
     small = rank_agreement(1e-250 * scores, np.exp(scores))
     pd.testing.assert_frame_equal(small, table)
+    tensors = torch.tensor(scores, requires_grad=True), list(torch.tensor(np.exp(scores)))
+    pd.testing.assert_frame_equal(rank_agreement(*tensors), table)
 
 
 def test_rank_agreement_is_the_same_for_the_same_seed():

@@ -23,12 +23,18 @@ when it enters the sublevel set, and the changes add up to all curves at once.
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
 import math
 import numbers
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.extending import intrinsic
 
 __all__ = ["betti_curves", "betti_from_persistence", "betti_numbers", "persistence"]
@@ -179,8 +185,9 @@ def persistence(volume, construction="V"):
     Returns
     -------
     list of three numpy.ndarray, shapes (n0, 2), (n1, 2), (n2, 2)
-        Bars (birth, death) of degree 0, 1 and 2, births ascending; a class that never dies has
-        death inf. Bars of no length are left out.
+        Bars (birth, death) of degree 0, 1 and 2, births ascending. A class has death inf if it
+        never dies, as the oldest component, or if only values of inf end it. Bars of no length
+        are left out.
 
     Raises
     ------
@@ -213,23 +220,19 @@ def betti_from_persistence(diagrams, thresholds):
     diagrams : list of three arrays (n, 2)
         As `persistence` returns them.
     thresholds : float or sequence of float
-        Values of eta.
+        Values of eta. At inf the volume is whole, one piece without holes: of the classes with
+        death inf one component is left.
 
     Returns
     -------
     numpy.ndarray of int64, shape (3,) for one threshold, (T, 3) for a sequence
     """
     etas, scalar = as_thresholds(thresholds)
+    births_deaths = [np.reshape(bars, (-1, 2)).T for bars in diagrams]
     result = np.array(
-        [
-            [
-                np.sum((bars[:, 0] <= eta) & ((eta < bars[:, 1]) | np.isposinf(bars[:, 1])))
-                for bars in diagrams
-            ]
-            for eta in etas
-        ],
-        dtype=np.int64,
+        [[np.sum((b <= eta) & (eta < d)) for b, d in births_deaths] for eta in etas], np.int64
     ).reshape(-1, 3)
+    result[np.isposinf(etas), 0] = np.isposinf(births_deaths[0][1]).any()
     return result[0] if scalar else result
 
 
@@ -237,38 +240,48 @@ def betti_from_persistence(diagrams, thresholds):
 # Input: what was wrong, and what is accepted.
 
 
-def _as_real_array(volume):
-    """`volume` as a numpy array that compares with float64 thresholds exactly; no NaN in it."""
-    if hasattr(volume, "detach") and hasattr(volume, "layout"):  # a torch tensor
+def as_array(values, name, accepted):
+    """A numpy array of an array, nested lists or a torch tensor, wherever and of whatever dtype.
+
+    The types that numpy does not have, such as bfloat16, become float32, which is exact. Raises
+    TypeError or ValueError where there is no such array, by the name of what was given.
+    """
+    if hasattr(values, "detach") and hasattr(values, "layout"):  # a torch tensor
         import torch
 
-        if volume.layout != torch.strided or volume.is_quantized or volume.device.type == "meta":
+        if values.layout != torch.strided or values.is_quantized or values.device.type == "meta":
             raise TypeError(
-                f"volume is a {volume.layout} tensor of {volume.dtype} on {volume.device}, "
-                f"not a dense one with values; {_ACCEPTED}"
+                f"{name}: a {values.layout} tensor of {values.dtype} on {values.device}, "
+                f"not a dense one with values; {accepted}"
             )
-        volume = volume.detach().cpu().resolve_conj().resolve_neg()
-        if volume.is_floating_point() and volume.dtype not in (torch.float64, torch.float16):
-            volume = volume.float()  # exact for bfloat16, which numpy does not have
-        volume = volume.numpy()
-    if isinstance(volume, np.ma.MaskedArray):
-        raise TypeError(f"volume is a masked array: fill it first; {_ACCEPTED}")
+        values = values.detach().cpu().resolve_conj().resolve_neg()
+        if values.is_floating_point() and values.dtype not in (torch.float64, torch.float16):
+            values = values.float()
+        return values.numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name}: a masked array, to be filled first; {accepted}")
+    if isinstance(values, list | tuple) and any(hasattr(value, "detach") for value in values):
+        values = [as_array(value, name, accepted) for value in values]
     try:
-        values = np.asarray(volume)
+        return np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"volume is no array ({error}); {_ACCEPTED}") from None
-    if values.dtype.kind not in "buif":
+        raise ValueError(f"{name}: no array ({error}); {accepted}") from None
+
+
+def _as_real_array(volume):
+    """`volume` as a numpy array that compares with float64 thresholds exactly; no NaN in it."""
+    values = as_array(volume, "volume", _ACCEPTED)
+    kind, width = values.dtype.kind, values.dtype.itemsize
+    if kind not in "buif":
         raise TypeError(f"volume has dtype {values.dtype}; {_ACCEPTED}")
     if values.ndim not in (1, 2, 3):
         raise ValueError(f"volume has {values.ndim} axes (shape {values.shape}); {_ACCEPTED}")
     if 0 in values.shape:
         raise ValueError(f"volume has an empty axis (shape {values.shape}); {_ACCEPTED}")
-    if values.dtype in (bool, np.int8, np.uint8, np.int16, np.uint16, np.float16):
-        values = values.astype(np.float32)  # exact, and what the compiled code reads
-    elif values.dtype.kind != "f" or values.dtype.itemsize > 8:
-        values = values.astype(np.float64)
-    elif not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
+    # What the compiled code reads, in this machine's byte order; exact, but for wider integers and
+    # floats, which are promoted or rounded to float64.
+    narrow = width <= 2 or (kind == "f" and width == 4)
+    values = values.astype(np.float32 if narrow else np.float64, copy=False)
     if np.isnan(values.min()):  # the minimum is NaN as soon as one value is
         raise ValueError(f"volume contains NaN; {_ACCEPTED}")
     return values
@@ -312,6 +325,89 @@ def _largest_values_up_to(etas, dtype):
         return np.where(
             rounded.astype(np.float64) > etas, np.nextafter(rounded, dtype.type(-np.inf)), rounded
         )
+
+
+# ---------------------------------------------------------------------------------------------
+# Compiled code is kept on disk as numba does it, with two differences: what is damaged is made
+# again, and where nothing can be kept every process compiles for itself.
+
+
+class _CheckedFiles(IndexDataCacheFile):
+    """numba's two kinds of files for a function, each with a SHA-256 at its end."""
+
+    def load(self, key):
+        known, found = super().load(key) or (None, None)
+        return found if known == repr(key) else None
+
+    def save(self, key, data):
+        # With the key: two processes at once may have given one file to two signatures.
+        super().save(key, (repr(key), data))
+
+    @contextmanager
+    def _open_for_write(self, filepath):
+        with super()._open_for_write(filepath) as file:
+            content = io.BytesIO()
+            yield content
+            file.write(content.getvalue() + self._checksum(filepath, content.getvalue()))
+
+    def _load_index(self):
+        return super()._load_index() if self._is_sound(self._index_path) else {}
+
+    def _load_data(self, name):
+        return super()._load_data(name) if self._is_sound(self._data_path(name)) else None
+
+    def _is_sound(self, path):
+        try:
+            content = Path(path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # it has not been made yet
+        except OSError:
+            content = b""
+        if self._checksum(path, content[:-32]) == content[-32:]:
+            return True
+        _warn_once(f"compiled code in {self._cache_path} is damaged and is made again")
+        return False
+
+    @staticmethod
+    def _checksum(path, content):
+        # With the name: a sound file of something else is no good under it.
+        return hashlib.sha256(Path(path).name.encode() + content).digest()
+
+
+class _CheckedCache(FunctionCache):
+    def __init__(self, function):
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        # A name of their own: files that numba wrote have no checksum.
+        name = f"{self._impl.filename_base}.checked"
+        self._cache_file = _CheckedFiles(self._cache_path, name, stamp)
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            _warn_once(_NOT_KEPT)
+
+
+@functools.cache
+def _warn_once(message):
+    warnings.warn(message, stacklevel=2)
+
+
+_NOT_KEPT = (
+    "compiled code cannot be kept on disk, so that every process compiles for some seconds; set "
+    "NUMBA_CACHE_DIR to a folder that can be written"
+)
+
+
+def _compiled(function):
+    """The function as machine code, which does not hold the GIL."""
+    compiled = njit(nogil=True)(function)
+    try:
+        compiled._cache = _CheckedCache(function)
+    except RuntimeError:  # numba found no folder that can be written
+        _warn_once(_NOT_KEPT)
+    return compiled
 
 
 # ---------------------------------------------------------------------------------------------
@@ -397,7 +493,7 @@ def _shifted(word, before):
     return (word << np.uint64(1)) | (before >> np.uint64(63))
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _pack(values, cut, rows):
     """Set the points of `rows` whose value is <= cut; rows run along the last axis."""
     for z in range(values.shape[0]):
@@ -410,7 +506,7 @@ def _pack(values, cut, rows):
                 rows[z + 1, y + 1, w] = word
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _pack_across(values, cut, rows):
     """Set the points of `rows` whose value is <= cut; rows run along the first axis."""
     flat = values.reshape(len(values), -1)  # long loops over what lies side by side in memory
@@ -425,7 +521,7 @@ def _pack_across(values, cut, rows):
                 rows[y + 1, x + 1, w] = words[y * values.shape[2] + x]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _union(parent, a, b):
     """Join the sets of a and b; 1 if they were two, 0 if they were one."""
     # Rem's algorithm: both paths are walked at once, always from the larger parent, and each step
@@ -472,7 +568,7 @@ def _piece(starts, base, upto):
     return base + _popcount(starts & upto) - 1
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _union_at(points, parent, starts_a, base_a, starts_b, base_b):
     """Join the pieces of two rows at each of the given points; how many components that costs."""
     joined = 0
@@ -484,7 +580,7 @@ def _union_at(points, parent, starts_a, base_a, starts_b, base_b):
     return joined
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _hang_at(points, parent, starts_a, base_a, starts_b, base_b):
     """The same where each piece a is still alone: as many as there are points, and no search."""
     while points != 0:
@@ -493,7 +589,7 @@ def _hang_at(points, parent, starts_a, base_a, starts_b, base_b):
         points &= ~upto
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _alone(pieces, index):
     """That many sets of one piece each, numbered with the type of the array `index`."""
     parent = np.empty(pieces, index.dtype)
@@ -502,7 +598,7 @@ def _alone(pieces, index):
     return parent
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _components_6(rows, starts, base):
     """Number of 6-connected components of the points that are set.
 
@@ -594,7 +690,7 @@ def _joined_elsewhere(rows, z, y, dz, dy, w):
     return above_behind | (_touching(rows, z, y, -1, 0, w) & across)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _components_26(rows, starts, base):
     """Number of 26-connected components of the points that are *not* set, and the outside.
 
@@ -665,7 +761,7 @@ def _components_26(rows, starts, base):
     return pieces - joined
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _euler_characteristic(rows):
     """Vertices - edges + squares - cubes of the points that are set."""
     chi = 0
@@ -687,7 +783,7 @@ def _euler_characteristic(rows):
     return chi
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _betti_of_words(rows, starts, base):
     """(beta0, beta1, beta2) of the set bits of `rows` (uint64, padded by background)."""
     beta0 = _components_6(rows, starts, base)
@@ -750,7 +846,7 @@ def _sweep_thresholds(values, etas):
     return np.stack([beta0, beta0 + beta2 - np.cumsum(chi)[:-1], beta2], axis=1)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _set_levels(values, cuts, level):
     """The number of cuts below each value (2**n - 1 of them, ascending), by bisection."""
     found = np.empty(values.shape[2], np.uint32)
@@ -805,7 +901,7 @@ def _euler_change(lower):
     return 1 - _popcount(x | y | z) + _popcount(xy | xz | yz) - _popcount(cubes)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _lower_neighbours(level, z, y, lower):
     """For each point of a row the word of its neighbours that come before it."""
     here = level[z, y]
@@ -824,7 +920,7 @@ def _lower_neighbours(level, z, y, lower):
                 lower[x] |= word << shift
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _longer(edges):
     """The same table with room for as many again."""
     longer = np.empty((2 * len(edges), 3), edges.dtype)
@@ -834,7 +930,7 @@ def _longer(edges):
     return longer
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _hang_row(within, wide, levels, row, places, forest, trees, change, edges, count):
     """Hang the points of a row into the forest, each under one of its neighbours in `within`.
 
@@ -876,7 +972,7 @@ def _hang_row(within, wide, levels, row, places, forest, trees, change, edges, c
     return trees, edges, count
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _root(forest, place):
     """Number of the tree that a place hangs in; its root has ~number in the place of a parent."""
     while forest[place] >= 0:
@@ -887,7 +983,7 @@ def _root(forest, place):
     return ~forest[place]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _join_trees(forest, trees, edges, backwards, change):
     """Subtract from `change`, at each level, the trees that its edges join to others."""
     begins = np.zeros(len(change) + 1, np.int64)
@@ -908,7 +1004,7 @@ def _join_trees(forest, trees, edges, backwards, change):
         change[ordered[edge, 2]] -= _union(parent, ordered[edge, 0], ordered[edge, 1])
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _changes(level, places, first, last, chi, components, cavities):
     """What each level adds to the Euler characteristic and to the numbers of components.
 

@@ -22,6 +22,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 from topo_utils.complexity import _check_bootstrap
+from topo_utils.cubical import as_array
 
 __all__ = [
     "SCORES",
@@ -52,9 +53,9 @@ def h_score(features, labels):
 
     Parameters
     ----------
-    features : array or CPU tensor, shape (N, D)
-        What the network makes of N images.
-    labels : array or CPU tensor of integers, shape (N,)
+    features : array or tensor, shape (N, D)
+        What the network makes of N images; of any real type, bfloat16 included.
+    labels : array or tensor of integers or bool, shape (N,)
         Their classes: C >= 2 of them, any numbers.
 
     Returns
@@ -125,9 +126,9 @@ def leep(probabilities, labels):
 
     Parameters
     ----------
-    probabilities : array or CPU tensor, shape (N, Z)
-        For the Z classes of the pretraining: at least 0, each row of sum 1 (to 0.001).
-    labels : array or CPU tensor of integers, shape (N,)
+    probabilities : array or tensor, shape (N, Z)
+        For the Z classes of the pretraining: at least 0, each row of sum 1 (to 0.005).
+    labels : array or tensor of integers or bool, shape (N,)
         Classes of the new task: C >= 2 of them, any numbers.
 
     Returns
@@ -383,9 +384,10 @@ def gbc(features, labels):
     means, _ = _class_means(x, y)
     same = [not np.ptp(x[y == c], axis=0).any() for c in range(len(means))]
     if any(same):
+        label = as_array(labels, "labels", "")[y == same.index(True)][0]
         raise ValueError(
-            f"all images of class {np.unique(_array(labels))[same][0]} have the same features; "
-            "needed: at least 2 different ones, for a variance"
+            f"all images of class {label} have the same features; needed: at least 2 different "
+            "ones, for a variance"
         )
     variances = np.array([x[y == c].var(axis=0).mean() for c in range(len(means))])
     c, d = np.triu_indices(len(means), 1)
@@ -626,7 +628,10 @@ def rank_agreement(scores, accuracies, *, n_bootstrap=2000, confidence=0.95, see
     both = isinstance(scores, pd.Series) and isinstance(accuracies, pd.Series)
     if both and not scores.index.equals(accuracies.index):
         raise ValueError("scores and accuracies are of different models or in another order")
-    s, a = (np.asarray(values, dtype=np.float64) for values in (scores, accuracies))
+    s, a = (
+        as_array(values, name, "needed: (M,), one number for each model").astype(np.float64)
+        for values, name in ((scores, "scores"), (accuracies, "accuracies"))
+    )
     if s.ndim != 1 or s.shape != a.shape:
         raise ValueError(
             f"scores have shape {s.shape}, accuracies {a.shape}; needed: (M,), one for each model"
@@ -683,20 +688,15 @@ def _correlations(s, a):
 # What several scores share.
 
 
-def _array(values):
-    """An array of a tensor, of an array, or of what can become one."""
-    return np.asarray(values.detach() if hasattr(values, "detach") else values)
-
-
 def _checked_labels(labels, n_images, name):
     """Labels as 0, ..., C - 1."""
-    labels = _array(labels)
+    labels = as_array(labels, "labels", "needed: (N,), one whole number for each image")
     if labels.shape != (n_images,):
         raise ValueError(
             f"{name} are of {n_images} images and labels have shape {labels.shape}; needed: (N,), "
             "one label for each image"
         )
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "iub":
         raise ValueError(f"labels are of type {labels.dtype}; needed: integers")
     classes, y = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -709,28 +709,33 @@ def _checked_labels(labels, n_images, name):
 
 
 def _matrix(values, name, columns):
-    values = _array(values)
+    """Values as a new float64 array (N, columns), and the precision in which they came."""
+    values = as_array(values, name, f"needed: (N, {columns}), finite numbers")
     if values.ndim != 2 or not values.size:
         raise ValueError(f"{name} have shape {values.shape}; needed: (N, {columns})")
-    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+    single = values.dtype.kind == "f" and values.dtype.itemsize <= 4
+    # Numbers of half precision are no less exact than those of single; there are fewer of them.
+    precision = np.finfo(np.float32 if single else np.float64).eps
+    real = values.dtype.kind in "fiub"
+    with np.errstate(over="ignore"):  # of longer floats
+        values = values.astype(np.float64) if real else values
+    if not real or not np.isfinite(values).all():
         raise ValueError(f"{name} have NaN, infinite or no real values; needed: finite numbers")
-    return values
+    return values, float(precision)
 
 
 def _labelled(features, labels):
     """Features as a new float64 array, labels as 0, ..., C - 1, and the features' precision."""
-    features = _matrix(features, "features", "D")
-    y = _checked_labels(labels, len(features), "features")
-    x = features.astype(np.float64)
+    x, precision = _matrix(features, "features", "D")
+    y = _checked_labels(labels, len(x), "features")
     if not np.ptp(x, axis=0).any():
         raise ValueError("features are the same for all images; needed: at least one that varies")
-    precision = np.finfo(features.dtype if features.dtype.kind == "f" else x.dtype).eps
-    return x, y, float(precision)
+    return x, y, precision
 
 
 def _source(probabilities, labels):
     """Probabilities as float64, labels as 0, ..., C - 1."""
-    theta = _matrix(probabilities, "probabilities", "Z").astype(np.float64)
+    theta, _ = _matrix(probabilities, "probabilities", "Z")
     y = _checked_labels(labels, len(theta), "probabilities")
     if theta.min() < 0:
         raise ValueError(
@@ -738,7 +743,7 @@ def _source(probabilities, labels):
             "probabilities of a network's outputs)"
         )
     sums = theta.sum(axis=1)
-    if np.abs(sums - 1).max() > 1e-3:
+    if np.abs(sums - 1).max() > 5e-3:  # bfloat16 rounds each probability by up to 0.4 %
         raise ValueError(
             f"probabilities have rows of sum {sums.min():.4g} to {sums.max():.4g}; needed: 1 (a "
             "softmax makes probabilities of a network's outputs)"
