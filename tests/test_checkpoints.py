@@ -6,13 +6,17 @@ import errno
 import gzip
 import os
 import pathlib
+import re
 import subprocess
+import tempfile
 import warnings
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from torch import nn
 from torchvision import models as tv
@@ -138,6 +142,22 @@ def test_weights_are_found_whatever_is_around_them(place, kind):
         assert same(model, network)
         assert model.weights_name in ("checkpoint a.pt", "checkpoint old.pt")
         assert not any(module.training for module in model.modules())
+
+
+WORDS = ["module", "_orig_mod", "model", "state_dict", "ema", "stem", "body", "head", "0", "bias"]
+
+
+@given(
+    containers=st.lists(st.sampled_from(WORDS), max_size=3), words=st.lists(st.sampled_from(WORDS))
+)
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_any_words_before_the_names_are_taken_off(containers, words):
+    network = trained()
+    held = before("".join(f"{word}." for word in words))(network.state_dict())
+    for word in containers:
+        held = {word: held, "epoch": 3}
+    with tempfile.TemporaryDirectory() as folder:
+        assert same(loaded(held, file=f"{folder}/a.pt"), network)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32])
@@ -465,16 +485,37 @@ def test_of_another_depth_the_weights_are_refused(place):
         load_model("resnet18", checkpoint="a.pt")
 
 
-def test_positions_of_another_grid_are_fitted_as_timm_does(place):
+def test_names_and_positions_are_fitted_as_timm_does(place):
     timm = pytest.importorskip("timm")
     name = "vit_tiny_patch16_224"
     larger = timm.create_model(name, img_size=64, num_classes=3).state_dict()
-    torch.save(larger, "a.pt")
-    with pytest.warns(UserWarning, match=r"which are NaN now: head.weight, head.bias"):
+    torch.save(larger | {"mask_token": torch.zeros(1, 1, 192)}, "a.pt")
+    fitted = (
+        "left out of it: mask_token, head.weight, head.bias; .*size: pos_embed; .*: head.weight"
+    )
+    with pytest.warns(UserWarning, match=fitted):
         model = load_model(name, checkpoint="a.pt")
     assert model.weights_name == "checkpoint a.pt, without head"
     assert torch.equal(model.blocks[3].attn.qkv.weight, larger["blocks.3.attn.qkv.weight"])
     assert model.pos_embed.isfinite().all()
-    torch.save({n: v for n, v in larger.items() if n != "pos_embed"}, "a.pt")
-    with pytest.raises(ValueError, match=r"missing in it \(pos_embed"):
-        load_model(name, checkpoint="a.pt")
+    # Names of the authors of ConvNeXt, which have nearly none of timm's.
+    kind = timm.models.convnext.ConvNeXt
+    sizes = {"depths": (1, 1, 1, 1), "dims": (4, 4, 4, 4), "num_classes": 3}
+    network = kind(**sizes)
+    theirs = {
+        "stem.": "downsample_layers.0.",
+        ".conv_dw.": ".dwconv.",
+        ".mlp.fc1.": ".pwconv1.",
+        ".mlp.fc2.": ".pwconv2.",
+        "head.norm.": "norm.",
+        "head.fc.": "head.",
+    }
+    state = {}
+    for ours, value in network.state_dict().items():
+        ours = re.sub(r"stages\.(\d)\.(blocks|downsample)\.", r"\2.\1.", ours)
+        ours = ours.replace("blocks.", "stages.").replace("downsample.", "downsample_layers.")
+        for new, old in theirs.items():
+            ours = ours.replace(new, old)
+        state[ours] = value
+    for held in (state, {"model": state}):
+        assert same(loaded(held, kind(**sizes), size=64), network)

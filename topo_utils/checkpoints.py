@@ -102,6 +102,7 @@ def load_checkpoint(model, file, blocks, size):
     if len(fits) + len(refused) > 1:
         _load(model, found, blocks, size)
     told += [f"left out of it: {_listed(found.left_out)}"] if found.left_out else []
+    told += [f"timm fitted to the network's size: {_listed(found.fitted)}"] if found.fitted else []
     if found.without:
         told += [f"it has nothing for these, which are NaN now: {_listed(found.without)}"]
     if told:
@@ -248,6 +249,7 @@ class _Found:
     state: dict
     versions: dict
     left_out: list  # names in the file
+    fitted: list  # to another size, by timm
     without: list = ()  # names of the network
     loaded: dict = None
 
@@ -288,11 +290,16 @@ def _candidates(flat, versions, model):
             if name.startswith(prefix)
         }
         paths = {path: strip(f"{path}." if path else "") for path in versions}
+        given = {ours.get(name, name): flat[whole] for whole, name in inside.items()}
+        state = _translated(given, own, model)
+        # Of what the library renamed nothing is lost.
+        dropped = [n for n in given if n not in state] if len(state) < len(given) else []
         yield _Found(
             prefix,
-            _translated({ours.get(n, n): flat[whole] for whole, n in inside.items()}, own, model),
+            state,
             {n[len(prefix) : -1]: versions[p] for p, n in paths.items() if n.startswith(prefix)},
-            [name for name in flat if name not in inside],
+            dropped + [name for name in flat if name not in inside],
+            [n for n, v in given.items() if n in state and state[n].shape != v.shape],
         )
 
 
