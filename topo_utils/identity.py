@@ -66,9 +66,10 @@ def describe(network, **more):
             lines.named(name, value)
         own, lines.said = lines.said, []
         lines.finish()
-    except (Unknown, RecursionError) as error:
-        if isinstance(error, RecursionError):
-            error = Unknown("what it computes cannot be told: it is nested too deeply")
+    except Exception as error:  # whatever objects of the user's own may raise
+        if not isinstance(error, Unknown):
+            place = ".".join([*filter(None, lines.place)][:5]) or type(network).__name__
+            error = Unknown(f"what it computes cannot be told from {place}: {type(error).__name__}")
         error.parts = own
         raise error from None
     return own, lines.said + [f"{top}: {_version(top)}" for top in sorted(lines.installed)]
@@ -224,6 +225,8 @@ class _Lines:
             self.named("", vars(value))
 
     def network(self, module):
+        # What torch.compile gives computes the same, and counts how often it ran.
+        module = getattr(module, "_orig_mod", module)
         self.type(type(module))
         hooks = {}  # the keys are numbers that go up with every hook in the process
         for name, value in sorted(vars(module).items()):
