@@ -647,6 +647,14 @@ def test_a_network_that_cannot_be_copied_is_refused(images):
         profile(network, images)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_network_without_values_is_refused(images, kept, tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, device="meta"))
+    warns = pytest.warns(UserWarning, match="profiles of Sequential are not kept: .* 0.weight")
+    with warns if kept else contextlib.nullcontext(), pytest.raises(TypeError, match="be copied"):
+        profile(network, images, cache=kept and tmp_path)
+
+
 def test_pruned_networks_can_be_copied(small_network, images):
     # Their weights are not leaves of the graph of autograd, which deepcopy refuses.
     prune.l1_unstructured(small_network[0], "weight", 0.5)

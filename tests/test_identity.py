@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from topo_utils import load_model
@@ -237,10 +237,6 @@ def test_what_is_put_in_the_place_of_something_installed_is_told(monkeypatch):
     assert lines(network) == known[0]
 
 
-def scripted(x):
-    return x
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -249,7 +245,7 @@ def scripted(x):
         (i for i in range(3)),
         torch.zeros(2).to_sparse(),
         torch.empty(2, device="meta"),
-        torch.jit.script(scripted),
+        nn.LazyLinear(2).weight,
         functools.partial(np.frompyfunc(lambda x: x, 1, 1)),
     ],
     ids=lambda value: type(value).__name__,
@@ -274,5 +270,26 @@ def test_what_is_nested_too_deeply_is_not_told():
     network.nested = []
     for _ in range(3000):
         network.nested = [network.nested]
-    with pytest.raises(Unknown, match="nested too deeply"):
+    with pytest.raises(Unknown, match=r"told from nested\.0\.0\.0\.0: RecursionError"):
         describe(network)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
+        torch.compile,
+        torch.fx.symbolic_trace,
+        lambda network: prune.l1_unstructured(network[0], "weight", 0.5) and network,
+        lambda network: parametrizations.spectral_norm(network[0]) and network,
+    ],
+)
+def test_networks_in_wrappers_are_told(wrap):
+    def network(bias):
+        torch.manual_seed(0)
+        inner = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+        nn.init.constant_(inner[0].bias, bias)
+        return wrap(inner)
+
+    assert lines(network(1)) == lines(network(1)) != lines(network(2))

@@ -251,5 +251,5 @@ def test_own_random_numbers_are_those_of_the_default_generator():
         torch.set_rng_state(expected[-6])
         torch.rand(2)
         expected.append(torch.rand(2))
-    assert len(expected) > 40
+    assert len(expected) >= 40
     assert all(map(torch.equal, expected, found))

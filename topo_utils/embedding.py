@@ -10,7 +10,7 @@ import secrets
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -410,8 +410,11 @@ def _known(network):
 
 
 def _weights(network):
-    state = (*network.named_parameters(), *network.named_buffers())
-    return [f"{name}: {store.digest(tensor)}" for name, tensor in state]
+    lines = []
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        with suppress(RuntimeError, ValueError):  # one without plain values, as on "meta"
+            lines.append(f"{name}: {store.digest(tensor)}")
+    return lines
 
 
 @contextmanager

@@ -66,9 +66,10 @@ def describe(network, **more):
             lines.named(name, value)
         own, lines.said = lines.said, []
         lines.finish()
-    except (Unknown, RecursionError) as error:
-        if isinstance(error, RecursionError):
-            error = Unknown("what it computes cannot be told: it is nested too deeply")
+    except Exception as error:  # whatever objects of the user's own may raise
+        if not isinstance(error, Unknown):
+            place = ".".join([*filter(None, lines.place)][:5]) or type(network).__name__
+            error = Unknown(f"what it computes cannot be told from {place}: {type(error).__name__}")
         error.parts = own
         raise error from None
     return own, lines.said + [f"{top}: {_version(top)}" for top in sorted(lines.installed)]
@@ -98,6 +99,14 @@ _COMPILED = (
     types.GetSetDescriptorType,
     types.MemberDescriptorType,
 )
+_MADE_OF = {
+    types.MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    functools.cached_property: ("func",),
+    functools._lru_cache_wrapper: ("__wrapped__",),
+}
 #: Operators of these libraries are installed; others may be of the user's own.
 _OPERATORS = ("aten", "prim", "prims", "quantized", "torchvision")
 #: What reaches functions by a name that does not stand in the code: of a module, of any.
@@ -189,18 +198,10 @@ class _Lines:
         elif isinstance(value, np.ndarray) and value.dtype != object:
             shape = value.dtype, value.shape
             self.say("array", *shape, store.digest(np.ascontiguousarray(value).tobytes()))
-        elif isinstance(value, types.MethodType):
-            self.named("__func__", value.__func__)
-            self.named("__self__", value.__self__)
-        elif isinstance(value, staticmethod | classmethod):
-            self.say(type(value).__name__)
-            self.add(value.__func__)
-        elif isinstance(value, property):
-            self.say("property")
-            self.add((value.fget, value.fset, value.fdel))
-        elif isinstance(value, functools.cached_property | functools._lru_cache_wrapper):
+        elif type(value) in _MADE_OF:
             self.say(_name(type(value)))
-            self.add(getattr(value, "func", None) or value.__wrapped__)
+            for part in _MADE_OF[type(value)]:
+                self.named(part, getattr(value, part))
         elif isinstance(value, weakref.ref):
             self.say("weak")
             self.add(value())
@@ -224,6 +225,8 @@ class _Lines:
             self.named("", vars(value))
 
     def network(self, module):
+        if type(module).__name__ == "OptimizedModule":
+            module = module._orig_mod  # torch.compile's computes the same, and counts its runs
         self.type(type(module))
         hooks = {}  # the keys are numbers that go up with every hook in the process
         for name, value in sorted(vars(module).items()):
@@ -434,6 +437,9 @@ def _is_installed_module(name):
     return _is_installed(file)
 
 
+_distributions = functools.cache(metadata.packages_distributions)
+
+
 @functools.cache
 def _version(top):
     if top in sys.stdlib_module_names:
@@ -441,5 +447,5 @@ def _version(top):
     try:
         return metadata.version(top)
     except metadata.PackageNotFoundError:
-        names = metadata.packages_distributions().get(top, ())
+        names = _distributions().get(top, ())
         return [(name, metadata.version(name)) for name in names]
