@@ -292,14 +292,19 @@ RISES = FALLS._replace(slope=2.0, low=1.9, high=2.1)
         ([FALLS, FALLS._replace(high=0.0)], [FLAT, FLAT], "inconclusive", "contains 0 in n1"),
         ([FALLS, FALLS._replace(high=-1e-16)], [FLAT, FLAT], "inconclusive", "contains 0 in n1"),
         ([FALLS, FALLS._replace(low=1e-16, high=1)], [FLAT, FLAT], "inconclusive", "contains 0"),
-        ([BLANK, FALLS], [FALLS, FLAT], "inconclusive", "does not change with depth in n0: there"),
-        ([FLAT, RISING_BLANK], [FALLS, FLAT], "inconclusive", "depth in n1: there is nothing to"),
+        ([BLANK, FALLS], [FALLS, FLAT], "inconclusive", "the decay is exactly 0 in n0, as where"),
+        (
+            [FLAT, RISING_BLANK],
+            [FALLS, FLAT],
+            "inconclusive",
+            "exactly 0 in n1, as where the threshold",
+        ),
         ([BLANK, RISES], [FALLS, FLAT], "not reproduced", "rises with depth in n1"),
         (
             [FALLS, FALLS],
             [BLANK, RISING_BLANK],
             "reproduced with limits",
-            "in 2 of 2 networks, but 2 of 2 without training have nothing to count",
+            "in 2 of 2 networks, but the decay is exactly 0 in 2 of 2 untrained ones",
         ),
     ],
 )

@@ -27,6 +27,12 @@ __all__ = [
 
 _POINTS = 32  # of relative depth, at which curves of networks with other numbers of blocks meet
 
+#: Why a verdict of `invariance` is inconclusive.
+NOTHING_TO_COMPARE = (
+    "What should differ does not, beyond its noise, or what should agree does not change with "
+    "depth at all: there is nothing to compare."
+)
+
 # What rounding leaves of a difference of logarithms that is 0. (One count more, in the mean of
 # thousands of images with a million each, is a thousand times as much.)
 _NOISE = 1e-12
@@ -214,8 +220,8 @@ def depth_decay_verdict(pretrained, untrained):
         return "not reproduced", f"complexity rises with depth in {', '.join(rising)}."
     if flat:
         return "inconclusive", (
-            f"complexity does not change with depth in {', '.join(flat)}: there is nothing to "
-            "count, as where the threshold lies beyond all values."
+            f"the decay is exactly 0 in {', '.join(flat)}, as where the threshold lies beyond all "
+            "values and there is nothing to count."
         )
     if unclear:
         return "inconclusive", f"the interval of the decay contains 0 in {', '.join(unclear)}."
@@ -227,7 +233,7 @@ def depth_decay_verdict(pretrained, untrained):
     if also:
         limits.append(f"it also falls in {len(also)} of {len(untrained)} without any training")
     if blank:
-        limits.append(f"{len(blank)} of {len(untrained)} without training have nothing to count")
+        limits.append(f"the decay is exactly 0 in {len(blank)} of {len(untrained)} untrained ones")
     if above:
         limits.append(f"{', '.join(above)} end above their minimum")
     if not limits:
