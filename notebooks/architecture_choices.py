@@ -374,7 +374,8 @@ glue(
 # %% [markdown]
 # ## Verdict
 #
-# The rule was fixed beforehand: *inconclusive* with fewer than 12 configurations or 5 seeds. Else
+# The rule was fixed beforehand: *inconclusive* with fewer than 12 configurations or 5 seeds, or where
+# all have the same rate of decay, or the same accuracy. Else
 # *reproduced* when the interval of the rank correlation lies above 0 (steeper decay goes with
 # higher accuracy) and that of the partial one, given all three controls, does too; *reproduced with
 # limits* when only the first does; *not reproduced* when the first lies below 0 or within ±0.3;
@@ -389,6 +390,8 @@ def architecture_verdict(rank, partial, n_configurations, n_seeds):
             f"{n_configurations} configurations with {n_seeds} seeds each; the rule asks for 12 "
             "and 5."
         )
+    if rank[1] == rank[2] == 0:  # as where the threshold lies beyond all values
+        return "inconclusive", "the rate of decay, or the accuracy, is the same in all networks."
     if rank[1] > 0:
         if partial[1] > 0:
             return "reproduced", (

@@ -81,6 +81,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
+from topo_utils.complexity import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, plot_curves, use_style
 
 use_style()
@@ -236,6 +237,8 @@ def with_interval(pairs, denominator, of=curves):
     if not pairs:
         return "–"
     each = invariance(of, pairs, denominator)
+    if each.verdict == "inconclusive":
+        return "–"
     return f"{each.ratio:.2f} [{each.low:.2f}, {each.high:.2f}]"
 
 
@@ -309,13 +312,16 @@ glue(
 # ratio's interval is below 0.25, *not reproduced* when its lower end is above 0.5, *reproduced with
 # limits* between. The claim is about architectures in general, so one family alone can neither save
 # nor sink it: the measured networks and each published family are judged alone, and where they do
-# not all agree the verdict is *reproduced with limits*. The other denominators, and the ends of
+# not all agree the verdict is *reproduced with limits*; it is *inconclusive* where there is nothing to
+# compare, as where the threshold lies beyond all values. The other denominators, and the ends of
 # stages, were looked at besides; they do not enter.
 
 # %% tags=["hide-input"]
 verdicts = {"the measured networks": found.verdict}
 verdicts |= {f"the published {name}": each.verdict for name, each in family_found.items()}
-verdict = found.verdict if len(set(verdicts.values())) == 1 else "reproduced with limits"
+verdict = found.verdict
+if len(set(verdicts.values())) > 1 and "inconclusive" not in verdicts.values():
+    verdict = "reproduced with limits"
 numbers = {"ratio_of_the_measured_networks": (found.ratio, found.low, found.high)}
 numbers |= {
     f"ratio_of_published_{name.replace(' / ', '_')}": (each.ratio, each.low, each.high)
@@ -326,15 +332,21 @@ if stage_changes:
     numbers["ratio_at_the_ends_of_stages"] = tuple(
         invariance(curves, stage_changes, comparison)[:3]
     )
+if verdict == "inconclusive":
+    reason = NOTHING_TO_COMPARE
+else:
+    reason = (
+        "By the rule, each alone: "
+        + "; ".join(f"{name}, {each}" for name, each in verdicts.items())
+        + f". The measured ratio is {with_interval(changes, comparison)}; against trained-untrained "
+        f"pairs alone {with_interval(changes, to_untrained)}, at the ends of stages "
+        f"{with_interval(stage_changes, comparison)}."
+    )
 record_finding(
     claim="The embedding space of a data set is the same for architectures of any depth",
     verdict=verdict,
-    reason="By the rule, each alone: "
-    + "; ".join(f"{name}, {each}" for name, each in verdicts.items())
-    + f". The measured ratio is {with_interval(changes, comparison)}; against trained-untrained "
-    f"pairs alone {with_interval(changes, to_untrained)}, at the ends of stages "
-    f"{with_interval(stage_changes, comparison)}.",
-    numbers=numbers,
+    reason=reason,
+    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
 )
 
 # %% [markdown]

@@ -385,8 +385,8 @@ glue(
 # ## Verdict
 #
 # The rule was fixed beforehand, for networks with x² and for the published and the scale-free count
-# each. *Inconclusive* with fewer than 20 networks or fewer than 5 whose accuracy saturates. Else a
-# count speaks for the claim if every layer reaches the input in more than 80 % of the saturated
+# each. *Inconclusive* with fewer than 20 networks or fewer than 5 whose accuracy saturates, or where
+# one of the counts has nothing to correlate (no loop in any network, say). Else a count speaks for the claim if every layer reaches the input in more than 80 % of the saturated
 # networks and the interval of the correlation given width lies above 0; it speaks against it if
 # that share is below 20 %, or if the interval does not lie above 0. *Reproduced* if both counts
 # speak for the claim, *not reproduced* if both speak against it, *reproduced with limits*
@@ -399,6 +399,12 @@ def layers_verdict(found, n_networks, n_saturated):
     if n_networks < 20 or n_saturated < 5:
         return "inconclusive", (
             f"{n_networks} networks, {n_saturated} of them saturated; the rule asks for 20 and 5."
+        )
+    empty = [count for count, (_, interval) in found.items() if not any(interval)]
+    if empty:  # as where no loop is counted anywhere
+        return "inconclusive", (
+            f"{' and '.join(empty)}, β₁ or the accuracy is the same in all networks of one width: "
+            "there is nothing to correlate."
         )
     said, votes = [], []
     for count, (share, (value, low, high)) in found.items():

@@ -191,6 +191,11 @@ def omega(name, weights):
     return topological_complexity(profile).sel(threshold=threshold)
 
 
+def theta(curve):
+    """θ; 0 as for any curve that does not change, where nothing is counted."""
+    return theta_score(curve) if np.any(curve) else 0.0
+
+
 def evidence(model, inputs):
     """Features (N, D), and probabilities (N, 10) for the classes of the pretraining."""
     with torch.inference_mode():
@@ -199,7 +204,7 @@ def evidence(model, inputs):
 
 
 omegas = {name: timed("−θ", omega, name, "pretrained") for name in candidates}
-scores["−θ"] = {name: -timed("−θ", theta_score, omegas[name]) for name in candidates}
+scores["−θ"] = {name: -timed("−θ", theta, omegas[name]) for name in candidates}
 for name in candidates:
     model = load_model(name)
     for draw in seeds:
@@ -215,7 +220,7 @@ scores |= {
     score: {name: np.mean(values) for name, values in by_seed[score].items()} for score in rivals
 }
 table = candidate_table()
-untrained = {name: -theta_score(omega(name, "random")) for name in candidates}
+untrained = {name: -theta(omega(name, "random")) for name in candidates}
 controls = {
     "−θ, untrained twin": untrained,
     "number of weights": {name: float(table[name]["parameters"]) for name in candidates},
@@ -226,9 +231,14 @@ scores = pd.DataFrame(scores | controls).loc[candidates]
 
 # %% tags=["hide-input"]
 found = {}
+varies = {name: each.round(9).nunique() > 1 for name, each in scores.items()}
+varies["accuracy"] = accuracy.round(9).nunique() > 1
 for score in scores:
-    if scores[score].round(9).nunique() > 1:  # one that is the same for all ranks nothing
+    if varies[score] and varies["accuracy"]:
         found[score] = rank_agreement(scores[score], accuracy, seed=seed)
+    elif score == "−θ" or not varies["accuracy"]:  # what is the same for all ranks nothing
+        kinds = ["pearson", "kendall", "spearman", "weighted_kendall"]
+        found[score] = pd.DataFrame({"value": 0.0, "low": -1.0, "high": 1.0}, kinds)
 agreement = pd.concat(found).swaplevel().sort_index()
 kendall = agreement.loc["kendall"].loc[list(found)]
 by_kendall = kendall.sort_values("value", ascending=False)
@@ -310,7 +320,7 @@ pd.DataFrame(
         "accuracy (over seeds)": {
             name: resampled(accuracies.loc[name], np.mean) for name in best_first
         },
-        "θ (over images)": {name: resampled(omegas[name], theta_score) for name in best_first},
+        "θ (over images)": {name: resampled(omegas[name], theta) for name in best_first},
         "θ, untrained twin": {name: f"{-untrained[name]:.3f}" for name in best_first},
         "blocks": {name: omegas[name].sizes["block"] for name in best_first},
         "weights": {name: f"{table[name]['parameters']:,}" for name in best_first},
@@ -334,10 +344,10 @@ for _ in range(500):
         }
         median = np.nanmedian([values[score] for score in rivals_here])
         if np.isfinite(values["−θ"]) and np.isfinite(median):
-            differences.append(values["−θ"] - median)
+            differences.append(round(values["−θ"] - median, 9))
 difference = (
     float(theta_row["value"] - rival_values.median()),
-    *map(float, np.percentile(differences, [2.5, 97.5])),
+    *map(float, np.percentile(differences or [-1.0, 1.0], [2.5, 97.5])),
 )
 
 one_epoch = images[training_sets[seeds[0]]], labels[training_sets[seeds[0]]]
@@ -440,9 +450,9 @@ for name in probes:
     probe_rows[name] = {
         "accuracy": np.mean(right),
         "accuracy of the probe": resampled(np.concatenate(right), np.mean),
-        "θ": resampled(omegas_probe, theta_score, 300),
+        "θ": resampled(omegas_probe, theta, 300),
         "LogME": f"{logme(features, probe_labels.numpy()):.3f}",
-        "minus θ": -theta_score(omegas_probe),
+        "minus θ": -theta(omegas_probe),
         "logme": logme(features, probe_labels.numpy()),
     }
 columns_probed = ["accuracy", "accuracy of the probe", "θ", "LogME", "minus θ", "logme"]
@@ -479,7 +489,8 @@ glue(
 # The rule was fixed beforehand, on Kendall's correlation with the accuracy reached and on the paired
 # difference between −θ and the median of its rivals. *Not reproduced* if the interval of either lies
 # below 0; *reproduced* if both lie above 0; *reproduced with limits* if only that of −θ does: it
-# ranks, but no better than the others. Otherwise *inconclusive*: the interval of −θ contains 0.
+# ranks, but no better than the others. Otherwise *inconclusive*: the interval of −θ contains 0, or θ
+# is the same for all networks, as where nothing is counted.
 
 
 # %% tags=["hide-input"]
@@ -503,6 +514,9 @@ def ranking_verdict(theta, difference, n_better, n_rivals):
 
 theta_kendall = (theta_row["value"], theta_row["low"], theta_row["high"])
 verdict, reason = ranking_verdict(theta_kendall, difference, better_rivals, len(rivals_here))
+if not (varies["−θ"] and varies["accuracy"]):
+    verdict = "inconclusive"
+    reason = "θ, or the accuracy, is the same for all networks: there is nothing to rank."
 record_finding(
     claim="The score θ ranks pretrained networks better than other scores (fine-tuned here)",
     verdict=verdict,

@@ -81,6 +81,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
+from topo_utils.complexity import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, plot_curves, use_style
 
 use_style()
@@ -227,6 +228,8 @@ ruling, control = found["with detail", "networks"], found["small", "networks"]
 
 
 def with_interval(ratio, low, high):
+    if np.isnan(ratio):  # nothing to divide by
+        return "–"
     return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
 
 
@@ -324,7 +327,8 @@ glue(
 # interval is below 0.25, *not reproduced* when its lower end is above 0.5, *reproduced with limits*
 # between. The ratio is that of the images with detail, over the distances between networks. Two
 # things can only lower it, to *reproduced with limits* at best: the small images' own ratio has its
-# lower end above 0.5, or so has a single size in some network, which a median would hide.
+# lower end above 0.5, or so has a single size in some network, which a median would hide. Without
+# anything to compare, as where the threshold lies beyond all values, it is *inconclusive*.
 
 # %% tags=["hide-input"]
 verdict = invariance_verdict(ruling.low, ruling.high)
@@ -341,21 +345,25 @@ if control.low > 0.5:
     )
 if limits and verdict == "reproduced":
     verdict = "reproduced with limits"
-record_finding(
-    claim="Ω by block, normalised, does not depend on the size of the input",
-    verdict=verdict,
-    reason=(
+if verdict == "inconclusive":
+    reason = NOTHING_TO_COMPARE
+else:
+    reason = (
         f"The distance between sizes is {with_interval(*ruling[:3])} of that between networks"
         + "".join(f"; {limit}" for limit in limits)
         + "."
-    ),
-    numbers={
-        "distance_between_sizes_over_networks": ruling[:3],
-        "same_for_small_images": control[:3],
-        "distance_between_sizes_over_data_sets": found["with detail", "data sets"][:3],
-        "same_for_small_images_over_data_sets": found["small", "data sets"][:3],
-    }
-    | {f"exponent_{model}": tuple(fit[:, -1]) for model, (fit, _) in fits.items()},
+    )
+numbers = {
+    "distance_between_sizes_over_networks": ruling[:3],
+    "same_for_small_images": control[:3],
+    "distance_between_sizes_over_data_sets": found["with detail", "data sets"][:3],
+    "same_for_small_images_over_data_sets": found["small", "data sets"][:3],
+} | {f"exponent_{model}": tuple(fit[:, -1]) for model, (fit, _) in fits.items()}
+record_finding(
+    claim="Ω by block, normalised, does not depend on the size of the input",
+    verdict=verdict,
+    reason=reason,
+    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
 )
 
 # %% [markdown]

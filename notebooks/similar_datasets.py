@@ -63,6 +63,7 @@ seed: AtLeast[0] = 0
 # %%
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
@@ -77,6 +78,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
+from topo_utils.complexity import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, plot_curves, use_style
 
 use_style()
@@ -168,6 +170,8 @@ _ = figure.legend(ncols=3, fontsize=9, loc="outside upper center")
 
 # %% tags=["hide-input"]
 def with_interval(ratio, low, high):
+    if np.isnan(ratio):  # nothing to divide by
+        return "–"
     return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
 
 
@@ -309,7 +313,8 @@ glue(
 # applied to the median of the pairs in the first network. Three limits go with it, each of which
 # turns *reproduced* into *reproduced with limits*: a control as near as the similar data set, a pair
 # that alone is not reproduced, another network with another verdict. Nor is it *not reproduced*
-# unless all networks say so.
+# unless all networks say so. Without anything to compare, as where the threshold lies beyond all
+# values, it is *inconclusive*.
 
 # %% tags=["hide-input"]
 disagreeing = [model for model, each in found.items() if each.verdict != headline.verdict]
@@ -326,23 +331,29 @@ if disagreeing:
 verdict = headline.verdict
 if (verdict == "reproduced" and limits) or (verdict == "not reproduced" and disagreeing):
     verdict = "reproduced with limits"
+if verdict == "inconclusive":
+    reason = NOTHING_TO_COMPARE
+else:
+    reason = (
+        f"In {first} the claimed pairs differ by {with_interval(*headline[:3])} of what data sets "
+        "differ by" + "".join(f"; {limit}" for limit in limits) + "."
+    )
+numbers = {f"ratio_in_{model}": tuple(each[:3]) for model, each in found.items()}
+numbers |= {
+    f"ratio_of_{row.a}_and_{row.b}": (row.ratio, row.ratio_low, row.ratio_high)
+    for row in alone.itertuples()
+}
+numbers |= {
+    f"ratio_of_control_{label}_to_{name}": (row.ratio, row.ratio_low, row.ratio_high)
+    for name, label in controlled
+    for row in [of_pair[name, label]]
+}
+numbers["median_distance_of_the_comparison_set"] = median_comparison(headline)
 record_finding(
     claim="One network gives similar data sets the same profile",
     verdict=verdict,
-    reason=f"In {first} the claimed pairs differ by {headline.ratio:.2f} "
-    f"[{headline.low:.2f}, {headline.high:.2f}] of what data sets differ by"
-    + "".join(f"; {limit}" for limit in limits)
-    + ".",
-    numbers={f"ratio_in_{model}": tuple(each[:3]) for model, each in found.items()}
-    | {
-        f"ratio_of_{row.a}_and_{row.b}": (row.ratio, row.ratio_low, row.ratio_high)
-        for row in alone.itertuples()
-    }
-    | {
-        f"ratio_of_control_{label}_to_{name}": (row.ratio, row.ratio_low, row.ratio_high)
-        for name, label in controlled
-        for row in [of_pair[name, label]]
-    },
+    reason=reason,
+    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
 )
 
 # %% [markdown]

@@ -97,6 +97,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
+from topo_utils.complexity import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, use_style
 
 use_style()
@@ -153,13 +154,13 @@ crops = crops.values.reshape(len(opened), crops_per_picture, -1)  # (pictures, c
 
 
 def relative_deviation(values):
-    """Standard deviation over mean, by block, of Omega (images, blocks)."""
-    mean = values.mean(axis=0)
-    if (mean == 0).any():
-        raise ValueError(
-            f"Ω is 0 in a block for all images at η = {threshold}: nothing to divide by"
-        )
-    return values.std(axis=0, ddof=1) / mean
+    """Standard deviation over mean, by block, of Omega (images, blocks); 0 where all are 0."""
+    return quotient(values.std(axis=0, ddof=1), values.mean(axis=0))
+
+
+def quotient(above, below):
+    """The quotient, 0 where there is nothing to divide by."""
+    return np.divide(above, below, out=np.zeros(np.shape(below)), where=np.asarray(below) > 0)
 
 
 # %% [markdown]
@@ -167,18 +168,26 @@ def relative_deviation(values):
 
 # %% mystnb={"figure": {"caption": "Relative standard error of mean &Omega; against the number of images. Blue: the data set; the law from all images (solid: median block, dashed: worst block), the error of random subsamples, and the error that a bootstrap of the subsample reports (both: median block). Orange: crops of the pictures, as if all were independent (line) and counted by picture (dots).", "name": "fig-subsampling-error"}, "image": {"alt": "Chart on two logarithmic axes: straight falling lines of the law one over the square root of n, with points for random subsamples and the bootstrap, and a second line and points for crops of pictures."}} tags=["hide-input"]
 deviation = relative_deviation(whole.values)
+
+
+def relative_error(means):
+    """Root mean square error, by block, of means (draws, blocks), over the mean of all images."""
+    of_all = whole.values.mean(axis=0)
+    return quotient(np.sqrt(((means - of_all) ** 2).mean(axis=0)), of_all)
+
+
 counts = np.unique(np.geomspace(5, max(n_whole // 2, 6), 9).astype(int))
 counts = counts[counts < n_whole]
 observed, reported = [], []
 for n in counts:
     draws = [rng.permutation(n_whole)[:n] for _ in range(300)]
     means = np.stack([whole.values[draw].mean(axis=0) for draw in draws])
-    off = np.sqrt(((means / whole.values.mean(axis=0) - 1) ** 2).mean(axis=0))
+    off = relative_error(means)
     # Of n_whole images without repetition: the part of the error that a finite whole hides.
     observed.append(np.median(off) / np.sqrt(1 - n / n_whole))
     weights = rng.multinomial(n, np.full(n, 1 / n), size=300) / n
     boots = [weights @ whole.values[draw] for draw in draws[:20]]
-    errors = [(boot.std(axis=0) / np.maximum(boot.mean(axis=0), 1e-9)) for boot in boots]
+    errors = [quotient(boot.std(axis=0), boot.mean(axis=0)) for boot in boots]
     reported.append(np.median(errors, axis=1).mean())
 
 n_crops = len(crops) * np.arange(1, crops_per_picture + 1)
@@ -278,7 +287,7 @@ glue(
     n_crops=len(crops) * crops_per_picture,
     crops_naive=100 * as_if_independent / np.sqrt(n_crops[-1]),
     crops_clustered=100 * by_picture[-1],
-    crops_worth=(as_if_independent / by_picture[-1]) ** 2,
+    crops_worth=quotient(as_if_independent, by_picture[-1]).item() ** 2,
     published_20_low=100 * min(median_published) / np.sqrt(20),
     published_20_high=100 * max(median_published) / np.sqrt(20),
     published_1_low=needed(min(median_published), 0.01),
@@ -369,6 +378,8 @@ ruling = found["data sets"]
 
 
 def with_interval(ratio, low, high):
+    if np.isnan(ratio):  # nothing to divide by
+        return "–"
     return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
 
 
@@ -442,8 +453,9 @@ glue(
 #
 # The rule, the same in every chapter on invariance: *reproduced* when the upper end of the ratio's
 # interval is below 0.25, *not reproduced* when its lower end is above 0.5, *reproduced with limits*
-# between. The ratio is the median distance of the subsamples from the rest, over the median
-# distance between data sets.
+# between; *inconclusive* without anything to compare, as where the threshold lies beyond all values.
+# The ratio is the median distance of the subsamples from the rest, over the median distance between
+# data sets.
 
 # %% tags=["hide-input"]
 which = (
@@ -457,24 +469,28 @@ if noticed:
     passed = (
         f", and the rule would let {passing} of {len(noticed)} single classes pass as the whole"
     )
-record_finding(
-    claim="Ω by block of a part of the images is that of all of them",
-    verdict=ruling.verdict,
-    reason=(
+if ruling.verdict == "inconclusive":
+    reason = NOTHING_TO_COMPARE
+else:
+    reason = (
         f"{which} from the other images by {with_interval(*ruling[:3])} of the distance between "
         f"data sets; with 20 images the standard error of mean Ω is "
         f"{100 * np.median(deviation) / np.sqrt(20):.1f} % (median block){passed}."
-    ),
-    numbers={
-        "distance_of_subsamples_over_data_sets": ruling[:3],
-        "same_over_networks": found["networks"][:3],
-        "images_for_1_percent": (cost, cost_low, cost_high),
-        "halves_of_the_pictures_over_data_sets": tuple(by_crops[columns]),
-    }
-    | {
-        f"only_class_{label}_over_data_sets": tuple(single.loc[a, columns])
-        for label, (a, _) in one_class.items()
-    },
+    )
+numbers = {
+    "distance_of_subsamples_over_data_sets": ruling[:3],
+    "same_over_networks": found["networks"][:3],
+    "images_for_1_percent": (cost, cost_low, cost_high),
+    "halves_of_the_pictures_over_data_sets": tuple(by_crops[columns]),
+} | {
+    f"only_class_{label}_over_data_sets": tuple(single.loc[a, columns])
+    for label, (a, _) in one_class.items()
+}
+record_finding(
+    claim="Ω by block of a part of the images is that of all of them",
+    verdict=ruling.verdict,
+    reason=reason,
+    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
 )
 
 # %% [markdown]

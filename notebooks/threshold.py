@@ -183,10 +183,7 @@ def between_networks(curves, relative_to, **more):
 def nearness(eta):
     """Distance of the similar data sets over that of the dissimilar ones."""
     curves = {name: curve.sel(threshold=eta) for name, curve in data.items()}
-    try:
-        return invariance(curves, [similar], [(similar[0], dissimilar)], seed=seed)[:3]
-    except ValueError:  # these do not differ beyond their noise: nothing to divide by
-        return np.nan, -np.inf, np.inf
+    return invariance(curves, [similar], [(similar[0], dissimilar)], seed=seed)[:3]
 
 
 decays = {model: [at(eta, decay, trained[model]) for eta in etas] for model in trained}
@@ -302,13 +299,13 @@ for ax, b in zip(axes, chosen, strict=True):
 _ = axes[-1].set_xlabel("threshold η (units of the activations)")
 
 # %% tags=["remove-cell"]
+# Where complexity does not change at all, as with all sublevel sets empty or full, nothing is told.
+counted = [i for i in range(len(etas)) if not decays[first][i].is_flat]
 flattest = max(range(len(etas)), key=lambda i: decays[first][i].slope)
 at_zero = [name for name, each in states.items() if each[middle] == "holds"]
 lost = {}  # conclusion -> where it does not hold
 for name in at_zero:
-    lost[name] = [
-        f"{eta:g}" for eta, each in zip(etas, states[name], strict=True) if each != "holds"
-    ]
+    lost[name] = [f"{etas[i]:g}" for i in counted if states[name][i] != "holds"]
 for name, each in ((falling, quantile_decays), (steeper, quantile_differences)):
     if name in lost:
         lost[name] += [
@@ -378,10 +375,25 @@ glue(
 # negative (the interval is not below 0) at more than half of the thresholds; *inconclusive* when it
 # is not so at η = 0; else *reproduced* when every conclusion that holds at η = 0 holds at all
 # thresholds, the first network's two at all quantiles too, and *reproduced with limits* otherwise.
+# Thresholds at which its complexity does not change at all, as where they lie beyond all values, are
+# left out; without any other than 0 it is *inconclusive*.
 
 # %% tags=["hide-input"]
 holding = states[falling].count("holds")
-if 2 * holding < len(etas):
+reason = (
+    f"Complexity falls with depth in {first} at {holding} of {len(counted)} thresholds"
+    + (" at which it changes; of " if len(counted) < len(etas) else "; of ")
+    + f"{len(at_zero)} conclusions that hold at η = 0, {len(at_zero) - len(lost)} hold at all"
+    + (f" (lost: {'; '.join(lost)})." if lost else ".")
+)
+if middle not in counted or len(counted) < 2:
+    verdict = "inconclusive"
+    where = "any threshold but 0" if middle in counted else "η = 0"
+    reason = (
+        f"In {first} complexity does not change with depth at {where}, as where the threshold lies "
+        "beyond all values and there is nothing to count."
+    )
+elif 2 * holding < len(counted):
     verdict = "not reproduced"
 elif falling not in at_zero:
     verdict = "inconclusive"
@@ -390,11 +402,7 @@ else:
 record_finding(
     claim="Conclusions at η = 0 hold at other thresholds",
     verdict=verdict,
-    reason=(
-        f"Complexity falls with depth in {first} at {holding} of {len(etas)} thresholds; of "
-        f"{len(at_zero)} conclusions that hold at η = 0, {len(at_zero) - len(lost)} hold at all"
-        + (f" (lost: {'; '.join(lost)})." if lost else ".")
-    ),
+    reason=reason,
     numbers={"flattest_decay_at_any_threshold": decays[first][flattest][:3]}
     | {f"decay_at_{etas[i]:g}": decays[first][i][:3] for i in shown}
     | {

@@ -341,11 +341,21 @@ pd.DataFrame(
 
 # %% tags=["remove-cell"]
 found, text = fitted(curves[model])
-if len(pictures) == 1:
+
+
+def sign(found):
+    """Of an interval as it is shown, with two digits; 0 if that contains 0."""
+    low, high = (round(end, 2) for end in (found.low, found.high))
+    return (low > 0) - (high < 0)
+
+
+if float(np.ptp(curves[model].mean("image"))) == 0:
+    direction = "does not change with depth"
+elif len(pictures) == 1:
     direction = f"has a slope of {text}, for which one image gives no interval"
-elif found.high < 0:
+elif sign(found) < 0:
     direction = f"falls with depth, with a decay of {text}"
-elif found.low > 0:
+elif sign(found) > 0:
     direction = f"rises with depth, with a slope of {text}"
 else:
     direction = f"neither falls nor rises for certain, with a slope of {text}"
@@ -355,11 +365,9 @@ if len(pictures) == 1:
 else:
     beside = {name: fitted(curves[model], curves[name])[0] for name in controls}
     groups = {
-        "falls more than": [name for name, gap in beside.items() if gap.high < 0],
-        "falls less than": [name for name, gap in beside.items() if gap.low > 0],
-        "is not told apart from": [
-            name for name, gap in beside.items() if gap.low <= 0 <= gap.high
-        ],
+        "falls more than": [name for name, gap in beside.items() if sign(gap) < 0],
+        "falls less than": [name for name, gap in beside.items() if sign(gap) > 0],
+        "is not told apart from": [name for name, gap in beside.items() if sign(gap) == 0],
     }
     told = [f"{how} “{'” and “'.join(names)}”" for how, names in groups.items() if names]
     beside_controls = f"It {', and '.join(told)}"

@@ -375,6 +375,7 @@ def test_rank_correlations(layers):
 
 YES, NO, SOME = (0.9, (0.5, 0.2, 0.7)), (0.1, (0.5, 0.2, 0.7)), (0.5, (0.5, 0.2, 0.7))
 ONLY_WIDTH = (0.9, (0.1, -0.2, 0.4))
+NOTHING = (1.0, (0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -389,6 +390,8 @@ ONLY_WIDTH = (0.9, (0.1, -0.2, 0.4))
         (ONLY_WIDTH, ONLY_WIDTH, 20, 5, "not reproduced"),
         (YES, YES, 19, 5, "inconclusive"),
         (YES, YES, 20, 4, "inconclusive"),
+        (NOTHING, NO, 20, 5, "inconclusive"),
+        (YES, NOTHING, 20, 5, "inconclusive"),
     ],
 )
 def test_the_rule_of_layers(layers, published, scale_free, n_networks, n_saturated, verdict):

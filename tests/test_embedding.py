@@ -250,6 +250,11 @@ def test_images_may_be_a_numpy_array(small_network, images):
     flipped = images.numpy()[:, :, ::-1]
     flipped.setflags(write=False)
     xr.testing.assert_equal(profile(small_network, flipped), profile(small_network, images.flip(2)))
+    halves = images.half()
+    expected = profile(small_network, halves.double(), blocks=["input", "0"])
+    for dtype in ("<f2", ">f2", ">f4", ">f8", np.longdouble):
+        same = halves.numpy().astype(dtype)
+        xr.testing.assert_equal(profile(small_network, same, blocks=["input", "0"]), expected)
 
 
 def test_names_labels_and_attributes():
@@ -901,6 +906,9 @@ def test_lists_of_blocks_that_are_refused(small_network, images, blocks, message
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "images are torch.uint8; accepted"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.complex64), TypeError, "images are torch.complex64"),
         (np.zeros((1, 3, 8, 8), dtype=int), TypeError, "images are torch.int64"),
+        (np.zeros((1, 3, 8, 8), dtype=">i4"), TypeError, "images are torch.int32"),
+        (np.zeros((1, 3, 8, 8), dtype=object), TypeError, "images are object; accepted"),
+        (np.zeros((1, 3, 8, 8), dtype=complex), TypeError, "images are complex128; accepted"),
         ([1, 2], TypeError, "images are list; accepted"),
         (None, TypeError, "images are NoneType; accepted"),
         (torch.zeros(3, 8, 8), ValueError, r"images have shape \(3, 8, 8\); accepted"),

@@ -671,14 +671,38 @@ def test_resamples_without_a_correlation_are_left_out():
 
 def test_rank_agreement_of_equal_orders_and_of_very_small_scores():
     scores, _ = models()
-    table = rank_agreement(scores, np.exp(scores))
+    table = rank_agreement(scores, np.exp(scores), n_bootstrap=200)
     np.testing.assert_allclose(table.loc[["kendall", "spearman", "weighted_kendall"]], 1)
     assert 0.7 < table["value"]["pearson"] < 1
     # A score may be all but 0 and still rank, as GBC does; Pearson's correlation has no scale.
-    small = rank_agreement(1e-250 * scores, np.exp(scores))
+    small = rank_agreement(1e-250 * scores, np.exp(scores), n_bootstrap=200)
     pd.testing.assert_frame_equal(small, table)
     tensors = torch.tensor(scores, requires_grad=True), list(torch.tensor(np.exp(scores)))
-    pd.testing.assert_frame_equal(rank_agreement(*tensors), table)
+    pd.testing.assert_frame_equal(rank_agreement(*tensors, n_bootstrap=200), table)
+
+
+def test_sums_in_another_order_are_ties():
+    scores = [0.1 + 0.2, 0.3, 2.3 - 2, 0.5]
+    accuracies = [(0.5 + 0.57 + 0.59) / 3, (0.59 + 0.57 + 0.5) / 3, 0.4, 0.8]
+    assert len({*scores}) == len({*accuracies}) == 4
+    table = rank_agreement(scores, accuracies, n_bootstrap=100)
+    expected = stats.kendalltau([1, 1, 1, 2], [2, 2, 1, 3]).statistic
+    assert table["value"]["kendall"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="scores are all equal"):
+        rank_agreement(scores[:3], accuracies[:3])
+    with pytest.raises(ValueError, match="accuracies are all equal"):
+        rank_agreement(scores[1:], [1 / 3, 1 - 2 / 3, 0.1 + (1 / 3 - 0.1)])
+
+
+def test_a_correlation_of_a_half_is_not_below_a_half():
+    # 27 of 36 pairs in order, as the sum of many products would not quite have it.
+    orders = [np.random.default_rng(seed).permutation(9) for seed in range(300)]
+    halves = [
+        order for order in orders if sum(np.sum(order[i:] > order[i]) for i in range(9)) == 27
+    ]
+    assert len(halves) > 3
+    for order in halves:
+        assert rank_agreement(np.arange(9), order, n_bootstrap=1)["value"]["kendall"] == 0.5
 
 
 def test_rank_agreement_is_the_same_for_the_same_seed():

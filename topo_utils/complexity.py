@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from topo_utils.cubical import as_array
+
 __all__ = [
     "Decay",
     "Invariance",
@@ -24,6 +26,16 @@ __all__ = [
 ]
 
 _POINTS = 32  # of relative depth, at which curves of networks with other numbers of blocks meet
+
+#: Why a verdict of `invariance` is inconclusive.
+NOTHING_TO_COMPARE = (
+    "What should differ does not, beyond its noise, or what should agree does not change with "
+    "depth at all: there is nothing to compare."
+)
+
+# What rounding leaves of a difference of logarithms that is 0. (One count more, in the mean of
+# thousands of images with a million each, is a thousand times as much.)
+_NOISE = 1e-12
 
 
 def topological_complexity(profile):
@@ -49,7 +61,7 @@ def topological_complexity(profile):
         if profile.sizes.get("degree") != 3:
             raise ValueError(f"profile has dimensions {dict(profile.sizes)}; needed: degree = 3")
         return profile.sum("degree", keep_attrs=True).rename("omega")
-    values = np.asarray(profile)
+    values = as_array(profile, "profile", "needed: (..., 3), one per degree")
     if values.ndim == 0 or values.shape[-1] != 3:
         raise ValueError(f"profile has shape {values.shape}; needed: (..., 3), one per degree")
     return values.sum(axis=-1)
@@ -94,6 +106,21 @@ class Decay(NamedTuple):
     first: float
     last: float
 
+    @property
+    def falls(self):
+        """Whether the interval lies below 0, by more than rounding."""
+        return self.high < -_NOISE
+
+    @property
+    def rises(self):
+        """Whether the interval lies above 0, by more than rounding."""
+        return self.low > _NOISE
+
+    @property
+    def is_flat(self):
+        """Whether there is no slope in any resample, as where nothing is counted."""
+        return max(map(abs, self[:3])) <= _NOISE
+
 
 def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0):
     """Rate of decay of topological complexity along the depth of a network.
@@ -119,6 +146,7 @@ def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0)
     Returns
     -------
     Decay
+        A slope within rounding of 0 is 0.
 
     Raises
     ------
@@ -144,7 +172,8 @@ def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0)
 
     def slope(images):
         mean, reference_mean = omega[images].mean(axis=0), reference[images].mean(axis=0)
-        return (np.log1p(mean) - np.log1p(reference_mean)) @ weights
+        found = (np.log1p(mean) - np.log1p(reference_mean)) @ weights
+        return found if abs(found) > _NOISE else 0.0
 
     draws = np.random.default_rng(seed).integers(n_images, size=(n_bootstrap, n_images))
     tail = 50 * (1 - confidence)
@@ -167,8 +196,8 @@ def depth_decay_verdict(pretrained, untrained):
 
     The rule is fixed: "not reproduced" when the decay of some pretrained network has an interval
     above 0, "inconclusive" when one contains 0; else complexity falls, and this is "reproduced"
-    when no untrained twin falls as well and every curve ends within 5 % of its minimum, otherwise
-    "reproduced with limits".
+    when no untrained twin falls as well, each has something to count, and every curve ends within
+    5 % of its minimum, otherwise "reproduced with limits".
 
     Parameters
     ----------
@@ -184,18 +213,27 @@ def depth_decay_verdict(pretrained, untrained):
             f"pretrained {list(pretrained)}, untrained {list(untrained)}; needed: the same "
             "networks in both, at least one"
         )
-    rising = [name for name, found in pretrained.items() if found.low > 0]
-    unclear = [name for name, found in pretrained.items() if not (found.low > 0 or found.high < 0)]
+    rising = [name for name, found in pretrained.items() if found.rises]
+    flat = [name for name, found in pretrained.items() if found.is_flat]
+    unclear = [name for name, found in pretrained.items() if not (found.rises or found.falls)]
     if rising:
         return "not reproduced", f"complexity rises with depth in {', '.join(rising)}."
+    if flat:
+        return "inconclusive", (
+            f"the decay is exactly 0 in {', '.join(flat)}, as where the threshold lies beyond all "
+            "values and there is nothing to count."
+        )
     if unclear:
         return "inconclusive", f"the interval of the decay contains 0 in {', '.join(unclear)}."
-    also = [name for name, found in untrained.items() if found.high < 0]
+    also = [name for name, found in untrained.items() if found.falls]
+    blank = [name for name, found in untrained.items() if found.is_flat]
     above = [name for name, found in pretrained.items() if found.last > 1.05 * found.minimum]
     reason = f"complexity falls with depth in {len(pretrained)} of {len(pretrained)} networks"
     limits = []
     if also:
         limits.append(f"it also falls in {len(also)} of {len(untrained)} without any training")
+    if blank:
+        limits.append(f"the decay is exactly 0 in {len(blank)} of {len(untrained)} untrained ones")
     if above:
         limits.append(f"{', '.join(above)} end above their minimum")
     if not limits:
@@ -225,7 +263,7 @@ def profile_distance(omega_a, omega_b):
         As `decay`, but one image is enough.
     """
     a, b = (_shapes(_image_by_block(omega).mean(axis=0)) for omega in (omega_a, omega_b))
-    return float(np.sqrt(np.mean((a - b) ** 2)))
+    return float(_distance(np.mean((a - b) ** 2)))
 
 
 def profile_distances(curves, pairs, *, n_bootstrap=1000, confidence=0.95, seed=0):
@@ -263,7 +301,9 @@ class Invariance(NamedTuple):
     ----------
     ratio, low, high : float
         Median distance under the change that should not matter, divided by the median distance of
-        what should differ; and its bootstrap interval.
+        what should differ; and its bootstrap interval. All ratios are NaN where what should differ
+        does not, beyond its noise, so that there is nothing to divide by, or where neither curve of
+        a change itself changes with depth, as where nothing is counted.
     verdict : str
         By `invariance_verdict`.
     pairs : pandas.DataFrame
@@ -283,13 +323,15 @@ def invariance_verdict(low, high):
     """The one rule for every claim of invariance, from the interval of the ratio.
 
     "reproduced" when the upper end is below 0.25, "not reproduced" when the lower end is above 0.5,
-    "reproduced with limits" between.
+    "reproduced with limits" between; "inconclusive" when both are NaN, since there is no ratio.
 
     Raises
     ------
     ValueError
-        An end that is NaN, or low above high.
+        One end that is NaN, or low above high.
     """
+    if np.isnan(low) and np.isnan(high):
+        return "inconclusive"
     if not low <= high:
         raise ValueError(f"interval is [{low}, {high}]; needed: two numbers in order")
     if high < 0.25:
@@ -328,32 +370,33 @@ def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.9
     Raises
     ------
     ValueError
-        As `decay`; no pairs; a name that is not among the curves; comparison curves that do not
-        differ from one another.
+        As `decay`; no pairs; a name that is not among the curves.
     """
     if not len(changes) or not len(comparisons):
         raise ValueError("changes and comparisons need at least one pair of names each")
     kinds = np.repeat(["change", "comparison"], [len(changes), len(comparisons)])
-    pairs, draws = _distances(curves, [*changes, *comparisons], n_bootstrap, confidence, seed)
+    pairs, draws, flat = _distances(curves, [*changes, *comparisons], n_bootstrap, confidence, seed)
     pairs.insert(2, "kind", kinds)
-    change, comparison = (draws[kinds == kind] for kind in ("change", "comparison"))
-
     tail = 50 * (1 - confidence)
     median = pairs.groupby("kind")["distance"].median()
-    typical = np.median(comparison, axis=0)
-    if median["comparison"] == 0 or (typical == 0).mean() > 1 - confidence:
-        raise ValueError("the comparison curves do not differ from one another beyond their noise")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = draws / typical
-        low, high = np.percentile(np.median(change, axis=0) / typical, [tail, 100 - tail])
-        pairs["ratio"] = pairs["distance"] / median["comparison"]
-        pairs["ratio_low"], pairs["ratio_high"] = np.percentile(ratios, [tail, 100 - tail], axis=1)
-    ratio = float(median["change"] / median["comparison"])
+    typical = np.median(draws[kinds == "comparison"], axis=0)
+    # Where it is 0 a ratio has no bound, and so has the interval if its tail has not room for them.
+    # And two curves that do not change with depth, as where nothing is counted, say nothing.
+    nothing = median["comparison"] == 0 or np.percentile(typical, tail, method="lower") == 0
+    if nothing or any({a, b} <= flat for a, b in changes):
+        typical = np.full_like(typical, np.nan)
+    ratios = np.divide(draws, typical, out=np.full_like(draws, np.inf), where=typical != 0)
+    of_change = np.median(ratios[kinds == "change"], axis=0)
+    low, high = np.percentile(of_change, [tail, 100 - tail])
+    defined = np.nan if np.isnan(high) else median["comparison"]
+    pairs["ratio"] = pairs["distance"] / defined
+    pairs["ratio_low"], pairs["ratio_high"] = np.percentile(ratios, [tail, 100 - tail], axis=1)
+    ratio = float(median["change"] / defined)
     return Invariance(ratio, float(low), float(high), invariance_verdict(low, high), pairs)
 
 
 def _distances(curves, pairs, n_bootstrap, confidence, seed):
-    """The table of `profile_distances`, and the resampled distances, shape (pairs, B)."""
+    """The table of `profile_distances`, resampled distances (pairs, B), names of flat curves."""
     _check_bootstrap(n_bootstrap, confidence)
     if not len(pairs):
         raise ValueError("there are no pairs; needed: at least one pair of names")
@@ -366,7 +409,7 @@ def _distances(curves, pairs, n_bootstrap, confidence, seed):
     for name in sorted(used):
         curve = curves[name]
         if isinstance(curve, tuple):
-            mean, error = (np.asarray(part, dtype=np.float64) for part in curve)
+            mean, error = (_as_floats(part, "curve", "needed: (mean, error)") for part in curve)
             rng = np.random.default_rng([seed, *name.encode()])
             draws = mean + error * rng.normal(size=(n_bootstrap, len(mean)))
             resampled[name] = _shapes(np.maximum(draws, 0))
@@ -398,12 +441,13 @@ def _distances(curves, pairs, n_bootstrap, confidence, seed):
         floor = np.mean(split**2) / 4
         squared = np.mean((whole[a] - whole[b]) ** 2) - floor
         again = np.mean((resampled[a] - resampled[b]) ** 2, axis=1) - 2 * floor
-        again = np.sqrt(np.maximum(again, 0))
+        again = _distance(again, floor)
         low, high = np.percentile(again, [tail, 100 - tail])
-        rows.append((a, b, np.sqrt(max(squared, 0)), low, high, np.sqrt(floor)))
+        rows.append((a, b, _distance(squared, floor), low, high, np.sqrt(floor)))
         draws.append(again)
     table = pd.DataFrame(rows, columns=["a", "b", "distance", "low", "high", "floor"])
-    return table, np.array(draws)
+    flat = {name for name, curve in whole.items() if np.abs(curve).max() <= _NOISE}
+    return table, np.array(draws), flat
 
 
 def theta_score(omega, *, penalty=1e-3, positions=None):
@@ -443,18 +487,20 @@ def theta_score(omega, *, penalty=1e-3, positions=None):
     """
     from sklearn.linear_model import Ridge
 
-    if isinstance(omega, xr.DataArray) and omega.dims == ("block",):
-        omega = omega.expand_dims("image")
-    curve = _image_by_block(np.atleast_2d(omega) if np.ndim(omega) == 1 else omega).mean(axis=0)
+    curve = _image_by_block(omega, one_image=True).mean(axis=0)
     if len(curve) < 5:
         raise ValueError(f"omega has {len(curve)} blocks; theta fits a cubic, so at least 5")
     if not curve.any():
         raise ValueError("omega is 0 at every block; a curve without any cell has no theta")
-    x = np.arange(1.0, len(curve) + 1) if positions is None else np.asarray(positions, float)
+    x = np.arange(1.0, len(curve) + 1)
+    if positions is not None:
+        x = _as_floats(positions, "positions", "needed: (L,)")
     if x.shape != curve.shape or not np.isfinite(x).all() or len(np.unique(x)) < len(x):
         raise ValueError(f"positions are {positions!r}; needed: {len(curve)} different numbers")
     if not 0 <= penalty < np.inf:
         raise ValueError(f"penalty is {penalty!r}; accepted: a finite number from 0")
+    if np.ptp(curve) <= _NOISE * curve.max():
+        return 0.0  # and not what rounding makes of it, by which networks would be ranked
     fit = Ridge(alpha=penalty, solver="svd").fit(
         np.stack([x, x**2, x**3], axis=1), curve / np.linalg.norm(curve)
     )
@@ -489,7 +535,7 @@ def bootstrap_mean(values, *, n_bootstrap=2000, confidence=0.95, seed=0):
         Fewer than two values, or one that is not finite.
     """
     _check_bootstrap(n_bootstrap, confidence)
-    values = np.asarray(values, dtype=np.float64)
+    values = _as_floats(values, "values", "needed: (N,)")
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"values are {values.tolist()}; needed: at least 2 finite numbers")
     draws = np.random.default_rng(seed).integers(len(values), size=(n_bootstrap, len(values)))
@@ -515,6 +561,11 @@ def _shapes(means):
     return curves.reshape(*means.shape[:-1], _POINTS)
 
 
+def _distance(squared, floor=0.0):
+    """The root of a mean square from which its floor was subtracted; 0 within rounding of 0."""
+    return np.sqrt(np.where(squared > _NOISE * (floor + _NOISE), squared, 0))
+
+
 def _check_bootstrap(n_bootstrap, confidence):
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}; accepted: between 0 and 1")
@@ -522,16 +573,24 @@ def _check_bootstrap(n_bootstrap, confidence):
         raise ValueError(f"n_bootstrap is {n_bootstrap!r}; accepted: a whole number from 1")
 
 
-def _image_by_block(omega):
-    """Omega as a float array (images, blocks), checked."""
+def _as_floats(values, name, needed):
+    return as_array(values, name, needed).astype(np.float64)
+
+
+def _image_by_block(omega, one_image=False):
+    """Omega as a float array (images, blocks), checked; with `one_image`, also of (blocks,)."""
     if isinstance(omega, xr.DataArray):
+        if one_image and omega.dims == ("block",):
+            omega = omega.expand_dims("image")
         if set(omega.dims) != {"image", "block"}:
             raise ValueError(
                 f"omega has dimensions {omega.dims}; needed: image and block (choose one threshold "
                 "with .sel, and sum over degrees with topological_complexity)"
             )
         omega = omega.transpose("image", "block").values
-    omega = np.asarray(omega, dtype=np.float64)
+    omega = _as_floats(omega, "omega", "needed: (images, blocks)")
+    if one_image and omega.ndim == 1:
+        omega = omega[None]
     if omega.ndim != 2:
         raise ValueError(f"omega has shape {omega.shape}; needed: (images, blocks)")
     if not np.isfinite(omega).all() or (omega < 0).any():

@@ -348,8 +348,10 @@ def _open(images, image_size, n_images, seed):
         images = _ByName(open_images, images, image_size, n_images, seed)
         return images, images.opened.labels, images.opened.indices, (images.opened.size,) * 2
     accepted = "accepted: the name of a data set, or a float tensor (N, 3, H, W)"
-    if isinstance(images, np.ndarray):
-        images = torch.from_numpy(images.copy())  # any strides, and memory that may be read-only
+    if isinstance(images, np.ndarray) and images.dtype.kind in "biuf":
+        # A copy: any byte order and strides, and memory that may be read-only.
+        native = images.dtype.newbyteorder("=") if images.dtype.itemsize <= 8 else np.float64
+        images = torch.from_numpy(images.astype(native, order="C"))
     if not isinstance(images, torch.Tensor) or not images.is_floating_point():
         kind = getattr(images, "dtype", type(images).__name__)
         raise TypeError(f"images are {kind}; {accepted}, already normalised")

@@ -79,9 +79,10 @@ def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
     ylabel : str
         What is on the vertical axis.
     """
-    colours = {}
+    colours, positive = {}, False
     for label, omega in curves.items():
         omega = np.asarray(omega, dtype=float)
+        positive |= (omega > 0).any()
         colour = colours.setdefault(label.partition(" (")[0], COLOURS[len(colours) % len(COLOURS)])
         depth, mean = relative_depth(omega.shape[1]), omega.mean(axis=0)
         style = "--" if label in dashed else "-"
@@ -90,7 +91,8 @@ def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
             error = omega.std(axis=0, ddof=1) / np.sqrt(len(omega))
             ax.fill_between(depth, mean - error, mean + error, color=colour, alpha=0.18, lw=0)
     ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel=ylabel)
-    log_counts(ax)
+    if positive:  # a logarithmic axis has no place for anything else
+        log_counts(ax)
     ax.legend(fontsize=9)
 
 

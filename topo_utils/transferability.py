@@ -629,7 +629,7 @@ def rank_agreement(scores, accuracies, *, n_bootstrap=2000, confidence=0.95, see
     if both and not scores.index.equals(accuracies.index):
         raise ValueError("scores and accuracies are of different models or in another order")
     s, a = (
-        as_array(values, name, "needed: (M,), one number for each model").astype(np.float64)
+        _without_rounding(as_array(values, name, "needed: (M,), one number for each model"))
         for values, name in ((scores, "scores"), (accuracies, "accuracies"))
     )
     if s.ndim != 1 or s.shape != a.shape:
@@ -661,6 +661,12 @@ def rank_agreement(scores, accuracies, *, n_bootstrap=2000, confidence=0.95, see
     return table
 
 
+def _without_rounding(values):
+    """The numbers to 12 digits, so that sums in another order are equal, and equal in rank."""
+    digits, exponents = np.frexp(values.astype(np.float64))
+    return np.ldexp(np.round(digits, 12), exponents)
+
+
 def _correlations(s, a):
     """The four correlations of each row of two arrays (B, M); shape (4, B)."""
 
@@ -668,7 +674,8 @@ def _correlations(s, a):
         x, y = (z - z.mean(axis=1, keepdims=True) for z in (x, y))
         # Some scores are so small that their squares would vanish.
         x, y = (z / np.abs(z).max(axis=1, keepdims=True) for z in (x, y))
-        return np.sum(x * y, axis=1) / np.sqrt(np.sum(x**2, axis=1) * np.sum(y**2, axis=1))
+        found = np.sum(x * y, axis=1) / np.sqrt(np.sum(x**2, axis=1) * np.sum(y**2, axis=1))
+        return np.round(found, 12)  # so that a half is not less than a half
 
     def signs(x):
         return np.sign(x[:, :, None] - x[:, None, :]).reshape(len(x), x.shape[1] ** 2)
