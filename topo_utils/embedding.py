@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import re
@@ -22,6 +21,7 @@ import joblib
 import numpy as np
 import torch
 import xarray as xr
+from joblib.parallel import get_active_backend
 from torch import nn
 from tqdm import tqdm
 
@@ -29,9 +29,17 @@ from topo_utils import store
 from topo_utils.cubical import as_thresholds, betti_numbers
 from topo_utils.datasets import check_n_images, open_images
 from topo_utils.identity import Unknown, describe
-from topo_utils.models import batch_norms, load_model, model_blocks
+from topo_utils.models import batch_norms, load_model, model_blocks, unwrapped
 from topo_utils.training import set_threads
-from topo_utils.volumes import as_volumes, floating_dtype
+from topo_utils.volumes import (
+    add_hooks,
+    as_volumes,
+    check_device,
+    copied,
+    floating_dtype,
+    likely_cause,
+    module_path,
+)
 
 __all__ = ["embedding_profile"]
 
@@ -154,6 +162,7 @@ def embedding_profile(
         raise TypeError(f"blocks are {blocks!r}; accepted: a list of names, such as [{blocks!r}]")
     if not isinstance(model, str | nn.Module):
         raise TypeError(f"model is {model!r}; accepted: the name of a network, or an nn.Module")
+    model = model if isinstance(model, str) else unwrapped(model)
     folder = store.cache_folder(cache)
     device = _choose(device)
     given = {
@@ -373,7 +382,7 @@ def _content(images, i):
 def _choose_blocks(network, blocks):
     """The names of the blocks that are measured."""
     blocks = model_blocks(network) if blocks is None else list(blocks)
-    modules = dict(network.named_modules())
+    modules = {name for name in blocks if isinstance(name, str) and module_path(network, name)}
     missing = [name for name in blocks if name not in modules and name != "input"]
     if missing or not blocks or len(set(blocks)) < len(blocks):
         wrong = f"no such block: {', '.join(map(str, missing))}" if missing else f"blocks: {blocks}"
@@ -552,12 +561,7 @@ def _betti(model, images, positions, contents, plan, stop):
                 f"block {name!r} runs more than once in a forward pass; name a module that "
                 "runs once"
             )
-        volumes = as_volumes(network, name, output, tuple(batch.shape[-2:]))
-        if len(volumes) != len(batch):
-            raise ValueError(
-                f"block {name!r} gives shape {tuple(output.shape)}; accepted: the images first, "
-                f"here {len(batch)}"
-            )
+        volumes = as_volumes(network, name, output, tuple(batch.shape[-2:]), len(batch))
         if not torch.isfinite(volumes).all():
             raise ValueError(f"NaN or infinite activations in block {name!r}")
         volumes = volumes.to("cpu")
@@ -595,11 +599,11 @@ def _betti(model, images, positions, contents, plan, stop):
                     copied(batch.to(plan.device, floating_dtype(network)))
             except (RuntimeError, ValueError, IndexError, AssertionError) as error:
                 if not re.search(r"\bblock '", str(error)):  # it is none of ours
+                    cause = likely_cause(error)
                     error.add_note(
                         f"while {plan.model} ran on images of {batch.shape[-2]} x "
-                        f"{batch.shape[-1]} pixels with batch_norm={plan.batch_norm!r}: images may "
-                        "be too small for it (per-image statistics need more than one value a "
-                        "channel)"
+                        f"{batch.shape[-1]} pixels with batch_norm={plan.batch_norm!r}"
+                        f"{cause and ': '}{cause}"
                     )
                 raise
             for name in plan.blocks:
@@ -630,43 +634,20 @@ def _batch(images, positions, start, contents):
 
 
 def _copy(network, device, batch_norm, blocks, take):
-    """The network in eval mode on a device; `take(name, output)` is called with every block's.
-
-    Threads each need their own (modules may keep things in attributes while they run), and the
-    given one stays as it was. On the same device it has the same parameters in memory.
-    """
-    shared = {}
-    if all(p.device == device for p in network.parameters()):
-        tensors = [value for m in network.modules() for value in vars(m).values()]
-        tensors = [value for value in tensors if isinstance(value, torch.Tensor)]
-        shared = {id(tensor): tensor for tensor in (*network.parameters(), *tensors)}
-        shared |= {id(buffer): buffer.detach().clone() for buffer in network.buffers()}
-    try:
-        copied = copy.deepcopy(network, shared).to(device).eval()
-    except (TypeError, RuntimeError, AttributeError) as error:
-        raise TypeError(
-            f"{type(network).__name__} cannot be copied ({error}), which a profile needs: every "
-            "core works on its own"
-        ) from error
-    if batch_norm == "per_image":
-        for norm in batch_norms(copied):
-            # Statistics of what comes in, while the running ones are neither read nor written.
-            norm.training, norm.track_running_stats = True, False
-    modules = dict(copied.named_modules())
-    for name in blocks:
-        if name in modules:
-            modules[name].register_forward_hook(
-                lambda module, inputs, output, name=name: take(name, output)
-            )
-    return copied
+    """The network to run, and to throw away; `take(name, output)` is called with every block's."""
+    network = copied(network, device, batch_norm)
+    add_hooks(network, blocks, take)
+    return network
 
 
 def _choose(device):
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    # On a cluster it need be there only where the network runs, and that is where it is looked for.
+    backend, _ = get_active_backend(prefer="threads")
+    return check_device(device) if backend.supports_sharedmem else torch.device(device)
 
 
 def _shuffled(volume, null, rng):

@@ -23,6 +23,7 @@ from urllib.request import getproxies
 import torch
 import torchvision
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torchvision import models as tv
 
 from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
@@ -42,6 +43,8 @@ __all__ = [
     "load_model",
     "model_blocks",
     "model_names",
+    "unwrapped",
+    "wrapped",
 ]
 
 #: ImageNet-pretrained networks that are installed with the package (no download).
@@ -187,6 +190,66 @@ def is_own(name):
     return ":" in name and not _TIMM.match(name)
 
 
+def wrapped(module):
+    """The module to which a wrapper of torch hands what it is given, as it is.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Which may be a wrapper.
+
+    Returns
+    -------
+    torch.nn.Module or None
+        What ``torch.compile``, DataParallel, DistributedDataParallel or AveragedModel wrapped; None
+        for any other module, also for one of these whose `forward` is not torch's.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return None
+    if "_orig_mod" in module._modules:
+        return module._modules["_orig_mod"]
+    inner = module._modules.get("module")
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+    known = any(type(module).forward is wrapper.forward for wrapper in wrappers)
+    if not known or vars(module).get("forward", inner.__call__) != inner.__call__:
+        return None
+    return inner
+
+
+def unwrapped(model):
+    """A network without the wrappers around it that change nothing in what it gives.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With or without wrappers around it.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network itself, or what is within (see `wrapped`); a wrapper with hooks stays.
+
+    Raises
+    ------
+    TypeError
+        It is TorchScript, or its weights are spread over several processes.
+    """
+    while not (model._forward_hooks or model._forward_pre_hooks) and wrapped(model) is not None:
+        model = wrapped(model)
+    kinds = [kind.__name__ for kind in type(model).__mro__]
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "the network is TorchScript, which does not show what its modules give; accepted: the "
+            "torch.nn.Module that it was made from"
+        )
+    if "FullyShardedDataParallel" in kinds or "FSDPModule" in kinds:
+        raise TypeError(
+            "the network's weights are spread over processes (FSDP); accepted: a network with all "
+            "its weights, such as one that has loaded the full state dict"
+        )
+    return model
+
+
 def input_size(model):
     """Height and width in pixels of the images that a network was made for.
 
@@ -201,6 +264,7 @@ def input_size(model):
         What timm says of its networks, the fixed size of torchvision's vision transformers, 28 for
         the small networks of `topo_utils.candidates`, else 224.
     """
+    model = unwrapped(model)
     if isinstance(model, Candidate):
         return 28
     if isinstance(model, tv.VisionTransformer):
@@ -288,6 +352,7 @@ def model_blocks(model, pattern=None):
         model = load_model(model, weights="random")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {model!r}; accepted: a name of model_names(), or an nn.Module")
+    model = unwrapped(model)
     if pattern is not None:
         return _matching(model, pattern)
     names = _repeated_blocks(model) or _children(model)
@@ -410,6 +475,7 @@ def _load_own(name, pretrained):
             f"network {name!r} gives {type(model).__name__}, not a torch.nn.Module; needed: "
             "module:callable, where the callable takes no arguments and gives the network"
         )
+    model = unwrapped(model)
     model.weights_name = f"as {name} gives them"
     return model
 
