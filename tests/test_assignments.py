@@ -9,6 +9,7 @@ import ast
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ import build  # noqa: E402
 from topo_utils.book import Project  # noqa: E402
 
 SETS = list(build.SETS)
+#: Seconds that a cell may take here, so that the endless loop of one submission ends earlier.
+TIMEOUT = 30
 WRONG = {path.stem: path for path in sorted((Path(__file__).parent / "submissions").glob("ps*.py"))}
 
 
@@ -77,12 +80,14 @@ def courses(tmp_path_factory):
         for student in WRONG:
             if student.startswith(name):
                 hand_in(course, name, student, right | wrong_answers(student))
-        log = nbgrader(course, "autograde", name)
-        nbgrader(course, "export", "--to=grades.csv")
+        log = nbgrader(course, "autograde", name, f"--Execute.timeout={TIMEOUT}")
+        nbgrader(course, "export", "--to=grades.csv", f"--assignment=['{name}']")
         return course, log
 
-    for name in SETS:  # nbgrader's converters change the working directory: not in threads
-        build.build(folder / name, [name])
+    # nbgrader's converters change the working directory: not in threads.
+    build.build(folder / "course")
+    for name in SETS:
+        shutil.copytree(folder / "course", folder / name)
     pool = ThreadPoolExecutor(max_workers=2)
     yield {name: pool.submit(grade, name) for name in SETS}
     pool.shutdown(cancel_futures=True)  # what no test has asked for
@@ -161,7 +166,7 @@ def test_a_wrong_solution_earns_its_score(courses, student):
 @pytest.mark.parametrize(
     ("student", "reason"),
     [
-        ("ps1_endless_loop", "a cell ran for more than 60 s"),
+        ("ps1_endless_loop", f"a cell ran for more than {TIMEOUT} s"),
         ("ps1_kernel_stopped", "the kernel stopped, in cell ps1-cells-test-small"),
     ],
 )
@@ -265,42 +270,68 @@ def test_what_a_version_may_contain(source, raised, release, message):
             build.check(notebook, release=release)
 
 
-def small_set(expected):
-    """The source of a set with one task, whose answer is 1, and one test."""
+def small_set(expected=1):
+    """The source of a set of three tasks, one of them marked by hand; `one` has to return 1."""
 
-    def header(**about):
-        about |= {"schema_version": 3, "task": False, "locked": False}
-        return f"# %% nbgrader={json.dumps(about)}"
+    def cell(source, kind="", **about):
+        about = dict.fromkeys(("task", "locked", "grade", "solution"), False) | about
+        return f"# %%{kind} nbgrader={json.dumps(about | {'schema_version': 3})}\n{source}\n"
 
-    return f"""# ---
+    text = " [markdown]"
+    header = """# ---
 # jupyter:
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
 #     name: python3
 # ---
-
-{header(grade=False, grade_id="task", solution=True)}
-def one():
-    ### BEGIN SOLUTION
-    return 1
-    ### END SOLUTION
-
-{header(grade=True, grade_id="test", solution=False, points=3)}
-assert one() == {expected}, "another number was expected"
 """
+    cells = [
+        cell("# # A small set", text, grade_id="ps9-intro", locked=True),
+        cell("from math import sqrt\n\nbase = 10", grade_id="ps9-setup", locked=True),
+        cell("# ## Task 1\n#\n# Return one.", text, grade_id="ps9-one-text", locked=True),
+        cell(
+            "def one():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION",
+            grade_id="ps9-one",
+            solution=True,
+        ),
+        cell(
+            f'assert one() == {expected}, "another number was expected"',
+            grade_id="ps9-one-test",
+            locked=True,
+            grade=True,
+            points=1,
+        ),
+        cell("# ## Task 2\n#\n# Ten more.", text, grade_id="ps9-more-text", locked=True),
+        cell(
+            "def more(x):\n    ### BEGIN SOLUTION\n    return x + base\n    ### END SOLUTION",
+            grade_id="ps9-more",
+            solution=True,
+        ),
+        cell(
+            'assert more(1) == 11, "ten more than 1 is 11"\n### BEGIN HIDDEN TESTS\n'
+            'assert more(-1) == 9, "ten more than -1 is 9"\n### END HIDDEN TESTS',
+            grade_id="ps9-more-test",
+            locked=True,
+            grade=True,
+            points=2,
+        ),
+        cell("# ## Task 3\n#\n# Say why.", text, grade_id="ps9-why-text", locked=True),
+        cell("# Because.", text, grade_id="ps9-why", grade=True, solution=True, points=3),
+    ]
+    return "\n".join([header, *cells])
 
 
 def test_the_build_checks_both_versions(tmp_path, monkeypatch, capsys):
     source = tmp_path / "ps9_small.py"
     monkeypatch.setattr(build, "SETS", {"ps9": source})
-    source.write_text(small_set(expected=1))
+    source.write_text(small_set())
     build.main(tmp_path / "course")
     said = capsys.readouterr().out
-    assert re.search(r"ps9, source: 3 points, runs in \d+ s\nps9, release: 3 points", said)
+    assert re.search(r"ps9, source: 6 points, runs in \d+ s\nps9, release: 6 points", said)
     source.write_text(small_set(expected=2))
-    with pytest.raises(build.SetError, match="ps9, source: cell test: AssertionError: another"):
+    with pytest.raises(build.SetError, match="ps9, source: cell ps9-one-test: AssertionError"):
         build.main(tmp_path / "course")
-    source.write_text(small_set(expected=1).replace("### END SOLUTION", ""))
+    source.write_text(small_set().replace("### END SOLUTION", ""))
     with pytest.raises(build.SetError, match=r"(?is)ps9: nbgrader could not .* no end solution"):
         build.main(tmp_path / "course")

@@ -6,7 +6,7 @@ In COURSE, by default _build/assignments, it writes
 
     source/psN/psN.ipynb     with solutions and hidden tests: for the teacher
     release/psN/psN.ipynb    without them: for the students
-    nbgrader_config.py       how nbgrader makes and grades them
+    nbgrader_config.py       how nbgrader makes and grades them, with mending.py
     gradebook.db             nbgrader's; submissions and grades that are there stay
 """
 
@@ -50,7 +50,8 @@ def build(course, names=None):
     """Write source and release of problem sets, by default all, into a course folder."""
     course = Path(course).resolve()
     course.mkdir(parents=True, exist_ok=True)
-    shutil.copy(HERE / "nbgrader_config.py", course)
+    for file in ("nbgrader_config.py", "mending.py"):
+        shutil.copy(HERE / file, course)
     config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
     config.CourseDirectory.root = str(course)
     config.GenerateAssignment.force = True

@@ -54,6 +54,7 @@ from topo_utils import (
 from topo_utils.plotting import COLOURS, log_counts, use_style
 
 use_style()
+DATASET, N_IMAGES = "imagenet_samples", 8  # unless you choose others below
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "ps2-images-text", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## Your images
