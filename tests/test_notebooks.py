@@ -264,9 +264,17 @@ def test_the_rule_of_the_simplicial_baseline(arguments, verdict):
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(-0.5, -0.01, -1), (0.01, 0.5, 1), (-0.1, 0.1, 0), (0, 0, 0)]
-    # What is shown as 0.00 neither rises nor falls.
-    + [(0.001, 0.004, 0), (0.001, 0.2, 0), (-0.2, -0.004, 0), (1e-17, 1e-17, 0)],
+    [
+        (-0.5, -0.01, -1),
+        (0.01, 0.5, 1),
+        (-0.1, 0.1, 0),
+        (0, 0, 0),
+        # What is shown as 0.00 neither rises nor falls.
+        (0.001, 0.004, 0),
+        (0.001, 0.2, 0),
+        (-0.2, -0.004, 0),
+        (1e-17, 1e-17, 0),
+    ],
 )
 def test_a_network_of_ones_own_rises_or_falls_as_the_figures_show(low, high, expected):
     sign = function_of("your_network", "sign")
