@@ -555,7 +555,7 @@ class Project:
                 cwd=str(self.notebooks),
                 progress_bar=progress,
                 kernel_name="python3",
-                kernel_manager_class=_own_kernel(scratch.name),
+                kernel_manager_class=own_kernel(scratch.name),
                 # Of five seconds, torch would take half to be taken apart, and be stopped anyway.
                 config=Config(KernelManager={"shutdown_wait_time": 1.0}),
                 # It warns that it talks unencrypted to this very process, and calls it an error
@@ -1058,7 +1058,7 @@ def _json(value, **options):
     return json.dumps(_strict(value), allow_nan=False, **options)
 
 
-def _own_kernel(folder):
+def own_kernel(folder):
     """The class of a kernel that is the Python which executes this, with the same package.
 
     Neither the kernels that are installed count, nor what a user's IPython starts with: it finds
