@@ -646,7 +646,8 @@ def _choose(device):
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     # On a cluster it need be there only where the network runs, and that is where it is looked for.
     backend, _ = get_active_backend(prefer="threads")
-    return check_device(device) if backend.supports_sharedmem else torch.device(device)
+    here = getattr(backend, "supports_sharedmem", False)
+    return check_device(device) if here else torch.device(device)
 
 
 def _shuffled(volume, null, rng):

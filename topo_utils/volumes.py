@@ -115,48 +115,70 @@ _CHANNELS_FIRST = (
     nn.modules.pooling._AdaptiveAvgPoolNd,
 )
 
-# Of timm and torchvision, by class: children whose outputs look like maps or tokens, row by row,
-# and are not. They have windows in an axis of their own, channels in the place of tokens, states.
+# Of timm and torchvision: children, by class, whose outputs with three or four axes look like
+# tokens or maps, row by row, and are not. They have windows in an axis of their own, channels in
+# the place of tokens, states, or positions that are none of the image.
 _OTHER_ORDERS = {
-    "PartitionAttentionLayer": (
-        "partition_op partition_swap attn_layer mlp_layer stochastic_dropout departition_swap"
-    ),
-    "NestLevel": "transformer_encoder",
-    "MixerBlock": "mlp_tokens",
-    "ResBlock": "linear_tokens",
-    "SpatialGatingUnit": "proj",
-    "EfficientAttention": "k v",  # of which there are fewer, after a pool along rows
-    "EfficientViM": "norm",
-    "LiteMLA": "kernel_func",
+    3: {
+        "MixerBlock": "mlp_tokens",
+        "ResBlock": "linear_tokens",
+        "SpatialGatingUnit": "proj",
+        "EfficientAttention": "k v",  # of which there are fewer, after a pool along rows
+        "EfficientViM": "norm",
+    },
+    4: {
+        "PartitionAttentionLayer": (
+            "partition_op partition_swap attn_layer mlp_layer stochastic_dropout departition_swap"
+        ),
+        "NestLevel": "transformer_encoder",
+        "WindowAttention": "cpb_mlp",
+        "ShiftedWindowAttention": "cpb_mlp",
+        "LiteMLA": "kernel_func",
+        "CoaT": "crpe1 crpe2 crpe3 crpe4",
+    },
 }
 
 
 def _check_order(path, name, output):
     """Refuse an output of three or four axes of which it is known that it is no volume."""
-    module, shape, wrong = path[-1], tuple(output.shape), None
-    around = path[-2] if len(path) > 1 else None
+    shape, wrong = tuple(output.shape), None
     # All Hieras (those of transformers, too), but not the one of SAM 2.
     if any(re.match("Hiera(?!Det)", c.__name__) for m in path for c in type(m).__mro__):
         wrong = "tokens" if len(shape) == 3 else None
     for outer, inner in pairwise(path):
-        children = " ".join(_OTHER_ORDERS.get(c.__name__, "") for c in _library_classes(outer))
-        within = any(inner is outer._modules.get(child) for child in children.split())
-        if within and getattr(outer, "sr", True) is not None:
+        orders = _OTHER_ORDERS[len(shape)]
+        children = " ".join(orders.get(c.__name__, "") for c in _library_classes(outer)).split()
+        maps = len(shape) == 4 and isinstance(path[-1], _CHANNELS_FIRST)
+        if maps or getattr(outer, "sr", True) is None:  # where nothing is pooled
+            children = []
+        if any(inner is outer._modules.get(child) for child in children):
             wrong = f"shape {shape}"
     if wrong:
         wrong += " in an order of its own, not row by row"
-    elif len(shape) == 4 and getattr(around, "num_heads", None) in (shape[1], shape[3]):
+    elif len(shape) == 4 and _by_heads(path, name, shape):
         wrong = f"shape {shape}, an axis of which are the heads of attention"
-    elif len(shape) == 3:
-        rows = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.BatchNorm1d)][-1:]
+    elif len(shape) == 3 and shape[1] > 1:
+        rows = [m for m in path[-1].modules() if isinstance(m, nn.Conv1d | nn.BatchNorm1d)][-1:]
         channels = [getattr(m, "out_channels", getattr(m, "num_features", 0)) for m in rows]
-        if isinstance(module, _CHANNELS_FIRST) or channels == [shape[1]] != [shape[2]]:
+        if isinstance(path[-1], _CHANNELS_FIRST) or channels == [shape[1]] != [shape[2]]:
             wrong = f"shape {shape}, channels before positions"
     if wrong:
         raise ValueError(
             f"block {name!r} gives {wrong}; accepted: volumes, and tokens row by row. Name another "
             "module, such as one around it"
         )
+
+
+def _by_heads(path, name, shape):
+    """Whether what a module within attention gives has an axis of heads, by its class and shape."""
+    module, (_, a, b, c) = path[-1], shape
+    heads = getattr(path[-2], "num_heads", None) if len(path) > 1 else None
+    if isinstance(module, _CHANNELS_FIRST):
+        return a == heads
+    if isinstance(module, nn.Linear):
+        return c == heads
+    normalised = re.search(r"(^|\.)([qkv]_norm|norm_[qkv])$", name)
+    return bool(normalised) or (a == heads and (b == c or a != b)) or (c == heads and a == b)
 
 
 def _on_their_grid(path, name, tokens, size):
