@@ -96,7 +96,7 @@ def sweep(
             scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
             scratch = stack.enter_context(scratch)
         check_place(out / "results.csv")
-        shared = cores, scratch, os.getpid()
+        shared = os.getpid(), cores, scratch
         results = joblib.Parallel(n_jobs, return_as="generator_unordered")(
             joblib.delayed(_run)(i, project.root, project.build, chapter, *run, *shared)
             for i, run in enumerate(runs)
@@ -130,7 +130,7 @@ def _end_with(parent):
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(i, root, build, chapter, parameters, file, cores, scratch, parent):
+def _run(i, root, build, chapter, parameters, file, parent, cores, scratch):
     """One run, or what an earlier one left: its number, and its row of the table."""
     if scratch and parent != os.getpid():
         _end_with(parent)
