@@ -26,7 +26,7 @@ from topo_utils.book import Project  # noqa: E402
 
 SETS = list(build.SETS)
 #: Seconds that a cell may take here, so that the endless loop of one submission ends earlier.
-TIMEOUT = 30
+TIMEOUT = 40
 WRONG = {path.stem: path for path in sorted((Path(__file__).parent / "submissions").glob("ps*.py"))}
 
 

