@@ -1,7 +1,9 @@
 """Two networks that may compute something else are told apart, and the same ones are the same."""
 
+import builtins
 import copy
 import functools
+import random
 import re
 import subprocess
 import sys
@@ -157,6 +159,68 @@ EDITS = [
 ]
 
 
+#: Ways from a forward pass to a number 2: what stands before, and what is computed.
+WAYS = {
+    "subclasses": (
+        "class Op: pass\nclass Sub(Op):\n    def go(self, x): return x * 2",
+        "Op.__subclasses__()[0]().go(x)",
+    ),
+    "metaclass": ("class Kind(type): factor = 2\nclass C(metaclass=Kind): pass", "x * C.factor"),
+    "globals": ("A = 2", "x * globals()['A']"),
+    "sys.modules": ("A = 2", "x * sys.modules[__name__].A"),
+    "eval": ("A = 2", "eval('x * A')"),
+    "import_module": ("helpers.A = 2", "x * importlib.import_module('helpers').A"),
+    "__getattr__": ("helpers.__getattr__ = lambda name: 2", "x * helpers.A"),
+    "method of tensors": ("torch.Tensor.own = lambda self: self * 2", "x.own()"),
+    "value in torch": ("torch.own = 2", "x * torch.own"),
+    "built in": ("builtins.own = 2", "x * own"),
+    "environment": ("os.environ['OWN'] = '2'", "x * int(os.environ['OWN'])"),
+    "large": ("A = (1 << 20_000) + 2", "x * (A % 3)"),
+    "masked": ("A = np.ma.array([3, 4], mask=[0, 2 != 3])", "x * A.sum()"),
+    "slots": ("@dataclasses.dataclass(slots=True)\nclass C:\n    a: int = 2\nc = C()", "x * c.a"),
+    "autograd": (
+        "class Step(torch.autograd.Function):\n    @staticmethod\n"
+        "    def forward(ctx, x): return x * 2\nstep = Step.apply",
+        "step(x)",
+    ),
+    "script": ("step = torch.jit.trace(lambda x: x * 2, torch.ones(3))", "step(x)"),
+    "tensor of a script": (
+        "w = torch.arange(5000) == 2\nstep = torch.jit.trace(lambda x: x * w, torch.ones(5000))",
+        "step(x)",
+    ),
+    "methodcaller": (
+        "class Sub:\n    def go(self, x): return x * 2\nm = operator.methodcaller('go', 1)",
+        "m(Sub())",
+    ),
+    "lock": ("lock, A = threading.Lock(), 2", "lock and x * A"),
+    "random numbers": ("from random import uniform\nA = 2", "x * A + uniform(0, random.random())"),
+}
+NAMES = "builtins dataclasses importlib operator os random sys threading torch types"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_way_leads_to_it_is_told(way, monkeypatch):
+    before, computed = WAYS[way]
+    for place in torch, torch.Tensor, builtins:  # so that it is gone afterwards
+        monkeypatch.setattr(place, "own", None, raising=False)
+    monkeypatch.setenv("OWN", "")
+    told = []
+    for number in "232":
+        own, helpers = types.ModuleType("own"), types.ModuleType("helpers")
+        monkeypatch.setitem(sys.modules, "own", own)
+        monkeypatch.setitem(sys.modules, "helpers", helpers)
+        source = f"import {', '.join(NAMES.split())}, helpers\nimport numpy as np\n"
+        source += f"{before.replace('2', number)}\nclass Net(torch.nn.Module):\n"
+        exec(
+            compile(f"{source}    def forward(self, x): return {computed}", "own.py", "exec"),
+            vars(own),
+        )
+        told.append(lines(own.Net()))
+        random.random()
+    assert told[0] == told[2] != told[1]
+
+
 @pytest.mark.parametrize(("old", "new"), EDITS)
 def test_whatever_the_code_refers_to_is_told(old, new):
     old = re.compile(rf"(?<!\d){re.escape(old)}")
@@ -240,7 +304,7 @@ def test_what_is_put_in_the_place_of_something_installed_is_told(monkeypatch):
 @pytest.mark.parametrize(
     "value",
     [
-        threading.Lock(),
+        threading.local(),
         sys.stdout,
         (i for i in range(3)),
         torch.zeros(2).to_sparse(),

@@ -176,12 +176,15 @@ def embedding_profile(
     network = model.opened if isinstance(model, _ByName) else model
     blocks = _choose_blocks(network, blocks)
     contents = [store.digest(_content(images, i)) for i in range(len(indices))]
-    fingerprint = ""
-    if folder:
-        first = _Rows(images, 0, 1) if isinstance(images, torch.Tensor) else images
+    example = _Rows(images, 0, 1) if isinstance(images, torch.Tensor) else images
+
+    def identify():
+        """First what comes out for an image: after it what forward imports and keeps is as ever."""
         with _thread_of_its_own() as own:
-            fingerprint = own(_fingerprint, network, blocks, first, device, batch_norm)
-    known = _known(network)  # after a forward pass, which may import what it calls
+            fingerprint = own(_fingerprint, network, blocks, example, device, batch_norm)
+        return fingerprint, _known(network)
+
+    fingerprint, known = identify()
     if folder and known.why:
         folder = None
         warnings.warn(f"profiles of {given['model']} are not kept: {known.why}", stacklevel=2)
@@ -235,7 +238,7 @@ def embedding_profile(
         ]
         written = []
         if missing:
-            stack.enter_context(_unchanged(network, known, written))
+            stack.enter_context(_unchanged(network, fingerprint, known, written, identify))
         stop_all = _Flag()
         stack.callback(stop_all.set)
         counted = joblib.Parallel(n_jobs, prefer="threads", return_as="generator")(
@@ -429,26 +432,39 @@ def _weights(network):
 
 
 @contextmanager
-def _unchanged(network, known, written):
-    """Make sure that a network stays what it was; else the files that were `written` go."""
-    now = known
+def _unchanged(network, fingerprint, known, written, identify):
+    """Make sure that a network stays what it was; else the files that were `written` go.
+
+    What it or its code keeps as it runs, such as outputs that a hook puts aside, may change.
+    """
+    state = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+    other, now = fingerprint, known
     try:
         yield
     finally:
         now = _known(network)
         if now[:2] != known[:2]:
+            other, now = identify()
+        if now[:2] != known[:2]:
             for file in written:
                 file.unlink(missing_ok=True)
-    if now.parts != known.parts:
+    before, after = (
+        [part for part in one.parts if part.partition(":")[0] in state or part[:8] == "torch's "]
+        for one in (known, now)
+    )
+    if before == after and other != fingerprint:
+        before, after = known.parts, now.parts
+    if before != after:
         raise ValueError(
-            f"the network changed while it was measured, first in {_first(known.parts, now.parts)};"
+            f"the network changed while it was measured, first in {_first(before, after)};"
             " nothing of it is kept; accepted: one that stays as it is until the profile is done, "
             "such as a copy.deepcopy of a network in training"
         )
-    if written and now.code != known.code:
+    if written and now[:2] != known[:2]:
+        before, after = ([*one.parts, *(one.code or [])] for one in (known, now))
         warnings.warn(
-            f"the profile is not kept: {_first(known.code, now.code or [])}, to which the "
-            "network's code refers, changed while it ran",
+            f"the profile is not kept: {_first(before, after)}, on which the network's outputs may "
+            "depend, changed while it ran",
             stacklevel=5,
         )
 

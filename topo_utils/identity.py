@@ -7,14 +7,18 @@ installed, the name and the version stand for the code.
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import dis
 import functools
 import os
 import platform
+import random
+import re
 import site
 import sys
 import sysconfig
+import threading
 import types
 import weakref
 from importlib import metadata
@@ -64,6 +68,7 @@ def describe(network, **more):
     try:
         for name, value in {"": network, "global hooks": _global_hooks(), **more}.items():
             lines.named(name, value)
+        lines.named("Tensor", _put_in(torch.Tensor))
         own, lines.said = lines.said, []
         lines.finish()
     except Exception as error:  # whatever objects of the user's own may raise
@@ -78,6 +83,12 @@ def describe(network, **more):
 def _global_hooks():
     known = vars(nn.modules.module)
     return {name: list(known[f"_global_{name}"].values()) for name in _HOOKS[:2]}
+
+
+def _put_in(class_):
+    """Functions of the user's own that a class of a library was given."""
+    functions = {n: f for n, f in vars(class_).items() if isinstance(f, types.FunctionType)}
+    return {n: f for n, f in functions.items() if not _is_installed(f.__code__.co_filename)}
 
 
 #: Of the dictionaries of hooks, those that take part in a forward pass.
@@ -110,8 +121,12 @@ _MADE_OF = {
 #: Operators of these libraries are installed; others may be of the user's own.
 _OPERATORS = ("aten", "prim", "prims", "quantized", "torchvision")
 #: What reaches functions by a name that does not stand in the code: of a module, of any.
-_OF_MODULES = {"getattr", "attrgetter", "methodcaller", "vars", "__dict__"}
+_OF_MODULES = {"getattr", "attrgetter", "methodcaller", "vars", "__dict__", "dir", "getmembers"}
 _OF_ALL = {"eval", "exec", "globals", "import_module", "__import__"}
+_ENVIRONMENT = {"environ", "getenv"}
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+#: Their state is the process's, not a network's: one that draws from them is never the same.
+_GENERATORS = (random.random.__self__, np.random.rand.__self__, torch.default_generator)
 
 
 class _Lines:
@@ -119,7 +134,7 @@ class _Lines:
         self.said, self.place, self.installed = [], [], set()
         # Functions and classes that are still to be told; methods that may be called; names of
         # attributes in all code so far.
-        self.waiting, self.methods, self.names = [], [], set()
+        self.waiting, self.methods, self.names = [], [], {"eval", "to"}  # which a profile calls
         self.seen, self.types = {}, {}
 
     @property
@@ -145,6 +160,10 @@ class _Lines:
             for place, tell, value in waiting:
                 self.place = place
                 tell(value)
+            for class_ in list(self.types.values()) if "__subclasses__" in self.names else ():
+                if not _is_installed_module(class_.__module__) and not issubclass(class_, type):
+                    for subclass in class_.__subclasses__():
+                        self.type(subclass)
             methods, self.methods = self.methods, []
             for place, name, value in methods:
                 special = name.startswith("__")
@@ -162,7 +181,11 @@ class _Lines:
 
     def add(self, value):
         if type(value) in _PLAIN:
-            self.say(type(value).__name__, repr(value))
+            # Of large integers there is no repr.
+            self.say(type(value).__name__, hex(value) if type(value) is int else repr(value))
+            return
+        if isinstance(value, _LOCKS) or any(value is known for known in _GENERATORS):
+            self.say(type(value).__name__)
             return
         # Objects that can contain themselves, which others cannot but through these.
         if not isinstance(value, tuple | frozenset | types.CodeType):
@@ -195,7 +218,7 @@ class _Lines:
                 self.named(key if isinstance(key, str) else i, part)
             if isinstance(value, dict) and type(value) is not dict:
                 self.reduced(value, items=False)
-        elif isinstance(value, np.ndarray) and value.dtype != object:
+        elif type(value) is np.ndarray and not value.dtype.hasobject:
             shape = value.dtype, value.shape
             self.say("array", *shape, store.digest(np.ascontiguousarray(value).tobytes()))
         elif type(value) in _MADE_OF:
@@ -207,12 +230,24 @@ class _Lines:
             self.add(value())
         elif isinstance(value, _COMPILED):
             self.compiled(value)
+        elif isinstance(value, torch.jit.ScriptFunction):
+            self.scripted(value)
         elif isinstance(value, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
             if str(value).partition(".")[0].partition("::")[0] not in _OPERATORS:
                 self.unknown(value)
             self.say("operator", value)
         else:
             self.reduced(value)
+
+    def scripted(self, value):
+        graph = value.inlined_graph
+        text = graph.str(False)
+        if not {*re.findall(r"= (\w+)::", text)} <= {*_OPERATORS}:
+            self.unknown(value)
+        self.say("script", text)
+        for node in graph.findAllNodes("prim::Constant"):  # of large tensors the text tells a part
+            if node.hasAttribute("value") and node.kindOf("value") == "t":
+                self.tensor(node.t("value"))
 
     def tensor(self, value):
         try:
@@ -271,16 +306,24 @@ class _Lines:
     def globals(self, code, known, names):
         """What the names in a function's code stand for."""
         package = known.get("__package__") or ""
-        for name in sorted(_names(code, _GLOBAL) & known.keys()):
-            self.named(name, known[name], names)
-        for name in sorted(_names(code, ("IMPORT_NAME",))):  # imported in the function itself
+        used, imported = _names(code, _GLOBAL), _names(code, ("IMPORT_NAME",))
+        for name in sorted(used & {**vars(builtins), **known}.keys()):
+            self.named(name, known[name] if name in known else vars(builtins)[name], names)
+        if used & _OF_ALL or "import_module" in names or names >= {"sys", "modules"}:
+            texts = _texts(code)
+            imported |= texts
+            words = names.union(*(re.findall(r"\w+", text) for text in texts)) - used
+            for name, value in sorted(known.items()):
+                if name in words or (
+                    name not in used and isinstance(value, types.FunctionType | type)
+                ):
+                    self.named(name, value, names)
+        for name in sorted(imported):  # in the function itself
             for module in (name, f"{package}.{name}"):
                 if module in sys.modules:
                     self.named(module, sys.modules[module], names)
-        if names & _OF_ALL:
-            for name, value in sorted(known.items()):
-                if name not in names and isinstance(value, types.FunctionType | type):
-                    self.named(name, value)
+        for name in sorted(_texts(code) & os.environ.keys() if names & _ENVIRONMENT else ()):
+            self.say("environment", name, repr(os.environ[name]))
 
     def module(self, module, names):
         own = not _is_installed_module(module.__name__)
@@ -296,12 +339,15 @@ class _Lines:
                 if isinstance(value, types.FunctionType | type) or type(value) in _PLAIN
             }
             names = {name for name in names if not name.startswith("__")}
+        if own:
+            names = names | {"__getattr__"}
         seen = self.seen.setdefault(id(module), (self.where, module, set()))[2]
         for name in sorted((names or set()) & vars(module).keys() - seen):
             value = vars(module)[name]
             seen.add(name)
             # Of what is installed, only what may have been put in the place of something else.
-            if own or isinstance(value, (types.ModuleType, types.FunctionType, *_COMPILED)):
+            kinds = (types.ModuleType, types.FunctionType, *_COMPILED, *_PLAIN)
+            if own or isinstance(value, kinds):
                 self.named(name, value, names)
 
     def code(self, code):
@@ -325,6 +371,8 @@ class _Lines:
         self.say("class", class_.__qualname__)
         if id(class_) not in self.types:
             self.types[id(class_)] = class_
+            if type(class_) is not type:
+                self.type(type(class_))
             self.waiting.append(([class_.__qualname__], self.bases, class_))
 
     def bases(self, class_):
@@ -355,13 +403,18 @@ class _Lines:
     def compiled(self, value):
         owner = getattr(value, "__self__", None)
         of = getattr(value, "__objclass__", owner if isinstance(owner, type) else type(owner))
+        # A class of the user's own may have it from one that is installed; slots are mere places.
+        of = next((base for base in of.__mro__ if value.__name__ in vars(base)), of)
         module = getattr(value, "__module__", None) or of.__module__
+        if isinstance(value, types.MemberDescriptorType):
+            self.say("slot", value.__name__)
+            return
         if not _is_installed_module(module):
             self.unknown(value)
         self.say("built in", module, value.__qualname__)
         self.of_library(module)
         # Functions of libraries that pybind11 made belong to a capsule.
-        if not isinstance(owner, type | types.ModuleType) and type(owner).__name__ != "PyCapsule":
+        if not isinstance(owner, types.ModuleType) and type(owner).__name__ != "PyCapsule":
             self.named("__self__", owner)
 
     def reduced(self, value, items=True):
@@ -415,6 +468,13 @@ def _names(code, how=None):
     return frozenset(names.union(*within))
 
 
+@functools.lru_cache(10_000)
+def _texts(code):
+    """The texts in a function's code and in that of functions within it."""
+    within = (_texts(part) for part in code.co_consts if isinstance(part, types.CodeType))
+    return frozenset(part for part in code.co_consts if isinstance(part, str)).union(*within)
+
+
 @functools.cache
 def _is_installed(file):
     """Whether a file is of Python itself or of an installed library; if not, it may be edited."""
@@ -431,7 +491,7 @@ def _is_installed_module(name):
         return name is None
     if isinstance(module, torch._ops._OpNamespace | torch._ops._Ops):
         return True
-    file = getattr(module, "__file__", None)
+    file = vars(module).get("__file__")
     if file is None:  # built in, or a package without a file of its own
         return name.partition(".")[0] in sys.stdlib_module_names or name.startswith("torch.")
     return _is_installed(file)
