@@ -189,11 +189,15 @@ class Hiera(nn.Module):
         return self.blocks(self.patches(images).flatten(2).transpose(1, 2))
 
 
-class HieraOfTheUsersOwn(Hiera):
+class OfTheUsersOwn(Hiera):
     """By another name, and of the same order."""
 
 
-@pytest.mark.parametrize("kind", [Hiera, HieraOfTheUsersOwn])
+class Hierarchical(nn.Module):
+    """By a name that only begins like it."""
+
+
+@pytest.mark.parametrize("kind", [Hiera, OfTheUsersOwn])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_an_order_of_its_own_is_refused_wherever_the_network_is(kind, wrapper):
     wrap, prefix = WRAPPERS[wrapper]
@@ -204,6 +208,10 @@ def test_an_order_of_its_own_is_refused_wherever_the_network_is(kind, wrapper):
     shapes, left_out = block_shapes(network, 32, [name])
     assert not shapes
     assert left_out[name].startswith("gives tokens in an order of its own")
+
+
+def test_a_name_that_begins_like_hiera_is_another():
+    assert as_volumes(Hierarchical(), "x", torch.zeros(1, 16, 6), (8, 8)).shape == (1, 6, 4, 4)
 
 
 def test_parametrised_networks_are_those_that_they_were():
@@ -777,7 +785,10 @@ def test_names_with_and_without_the_words_of_wrappers(name):
     own.forward = own.module.forward
     assert module_path(own, "module") == [own, own.module]
     assert not module_path(own, "module.nonesuch")
-    assert model_blocks(nn.DataParallel(plain())) == [str(i) for i in range(6)]
+    wrapped = nn.DataParallel(plain())
+    assert model_blocks(wrapped) == [str(i) for i in range(6)]
+    assert model_blocks(wrapped, "[02]") == ["0", "2"]
+    assert model_blocks(wrapped, "module.[02]") == ["module.0", "module.2"]
 
 
 class Normalised(nn.DataParallel):

@@ -83,7 +83,8 @@ def embedding_profile(
     thresholds : float or sequence of float, shape (T,)
         Values of eta, in units of the activations.
     blocks : sequence of str, optional
-        Names of modules as in ``model.named_modules()``, by default `topo_utils.model_blocks`.
+        Names of modules as in ``model.named_modules()`` (the words of wrappers such as
+        DataParallel may be left out), by default `topo_utils.model_blocks`.
         Each must run once per forward pass and give volumes as `topo_utils.volumes.as_volumes`
         reads them: (N, C, H, W), (N, C), or the tokens of a transformer. The name "input" stands
         for the normalised image itself.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import re
 import types
@@ -142,8 +141,8 @@ _OTHER_ORDERS = {
 def _check_order(path, name, output):
     """Refuse an output of three or four axes of which it is known that it is no volume."""
     shape, wrong = tuple(output.shape), None
-    # All Hieras (those of transformers, too), but not the one of SAM 2.
-    if any(re.match("Hiera(?!Det)", c.__name__) for m in path for c in type(m).__mro__):
+    # All Hieras (those of transformers, too), but not HieraDet, the one of SAM 2.
+    if any(re.match("Hiera(?!Det|r)", c.__name__) for m in path for c in type(m).__mro__):
         wrong = "tokens" if len(shape) == 3 else None
     for outer, inner in pairwise(path):
         orders = _OTHER_ORDERS[len(shape)]
@@ -308,15 +307,13 @@ def add_hooks(network, names, take):
                 f"block {name!r} is TorchScript, which does not show what its modules give; "
                 "accepted: the torch.nn.Module that it was made from"
             )
-        if path:
-            # The user's own hooks came first, and may have put another output in the place of it.
-            hook = functools.partial(_hand_over, take, name)
-            hooks.append(path[-1].register_forward_hook(hook))
+
+        def hand_over(module, inputs, output, name=name):
+            take(name, output)
+
+        if path:  # after the user's own hooks, which may have put another output in its place
+            hooks.append(path[-1].register_forward_hook(hand_over))
     return hooks
-
-
-def _hand_over(take, name, module, inputs, output):
-    take(name, output)
 
 
 @contextmanager
@@ -372,16 +369,16 @@ def copied(network, device="cpu", batch_norm="eval"):
     here = all(p.device == device for p in network.parameters())
     memo = {id(p): p for p in network.parameters()} if here else {}
     # Autograd's results, which deepcopy refuses, are among the tensors in attributes.
-    loose = (t for module in network.modules() for t in _tensors(list(vars(module).values())))
-    memo |= {id(t): t.detach().clone() for t in (*network.buffers(), *loose)}
+    loose = (t for module in network.modules() for t in _tensors(vars(module)))
+    memo |= {id(t): t.detach().clone() for t in loose}
     try:
-        copy_ = copy.deepcopy(network, memo)
+        made = copy.deepcopy(network, memo)
     except Exception as error:  # whatever code of the user's own may raise
         raise TypeError(
             f"{kind} cannot be copied ({error}), which a profile needs: every core works on its "
             "own; accepted: a network that copy.deepcopy copies"
         ) from error
-    for module in copy_.modules():
+    for module in made.modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
         _make_own(vars(module), memo)
@@ -390,17 +387,17 @@ def copied(network, device="cpu", batch_norm="eval"):
         module._compiled_call_impl = None
         if (inner := wrapped(module)) is not None:
             vars(module)["forward"] = inner.__call__
-    copy_.to(device)
-    copy_.eval()
+    made.to(device)
+    made.eval()
     if batch_norm == "per_image":
-        for norm in batch_norms(copy_):
+        for norm in batch_norms(made):
             # Statistics of what comes in, while the running ones are neither read nor written.
             norm.training, norm.track_running_stats = True, False
-    return copy_
+    return made
 
 
 def _tensors(value):
-    """The tensors in containers that are no parameters."""
+    """The tensors in a value and in the containers in it, buffers too, but no parameters."""
     if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -486,15 +483,15 @@ def floating_dtype(network):
 
 _CAUSES = {
     r"kernel size can't be|output size is too small|more than 1 (value|spatial)|padding size should"
-    r"|pad should be|expected (3D|4D|2D).*tensor.*for input": (
+    r"|pad should be|for input, but got.* 0[,\]]": (
         "images may be too small for it (per-image statistics need more than one value a channel)"
     ),
-    r"shapes cannot be multiplied|doesn't match model|wrong (image|input) (height|width)|divisible"
-    r"|size of tensor|sizes of tensors|normalized_shape|invalid for input of size": (
+    r"shapes cannot be multiplied|doesn't match model|(input|image) (height|width)|size of tensor a"
+    r"|sizes of tensors must|normalized_shape|invalid for input of size": (
         "it may take images of a size of its own only"
     ),
     r"expected input.* to have \d+ channels": "it may not be made for images of three channels",
-    r"should be the same|same dtype|expected scalar type|to have the same d?type": (
+    r"type .*should be the same|same dtype|expected scalar type|mixed dtype": (
         "its weights may be of several types; images have that of the first"
     ),
 }
