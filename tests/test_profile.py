@@ -218,7 +218,7 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
         (["--model", "resnet18", "--random-weights", "--blocks", "("], "no regular expression"),
         (["--model", "resnet18", "--random-weights", "--blocks", "fc"], "a curve needs two"),
         (["--model", "resnet18", "--random-weights", "--n-images", "9"], "9 images asked for"),
-        (["--model", "resnet18", "--random-weights", "--size", "0"], "image size is 0"),
+        (["--model", "resnet18", "--random-weights", "--size", "0"], "--size is 0"),
         (["--model", "vit_b_16", "--random-weights", "--size", "64"], "Expected 224 but got 64"),
         (["--model", "fashion_plain_5", "--images", "nowhere"], "there is no folder nowhere"),
         (["--model", "fashion_plain_5", "--thresholds", "nan"], "threshold"),
@@ -233,7 +233,7 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
         (["--model", "fashion_plain_5", "--images", "folder:~nobody-here"], "is not a folder"),
         (["--model", "fashion_plain_5", "--size", "1000000"], "1 image would take 24,000 GB"),
         (["--model", "fashion_plain_5", "--size", "300"], "image size is 300, for which 1 image"),
-        (["--model", "resnet19", "--n-images", "-5"], "n_images is -5"),  # first of all
+        (["--model", "resnet19", "--n-images", "-5"], "--n-images is -5"),  # first of all
     ],
 )
 def test_what_cannot_be_profiled_is_said_before_anything_is_measured(
