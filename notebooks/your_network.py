@@ -349,8 +349,10 @@ def sign(found):
     return (low > 0) - (high < 0)
 
 
-if float(np.ptp(curves[model].mean("image"))) == 0:
+if np.ptp(curves[model].mean("image").values) == 0:
     direction = "does not change with depth"
+    if found.first <= 1:
+        direction += " (as where η lies beyond all values, and there is nothing to count)"
 elif len(pictures) == 1:
     direction = f"has a slope of {text}, for which one image gives no interval"
 elif sign(found) < 0:

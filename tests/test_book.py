@@ -88,7 +88,8 @@ def make_project(root):
         "format: jb-book\nroot: intro\nchapters:\n  - file: small\n", encoding="utf-8"
     )
     (root / "_config.yml").write_text(
-        "title: Small\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
+        "title: Small\nonly_build_toc_files: true\nexclude_patterns: ['_*.md']\n"
+        "execute: {execute_notebooks: 'off'}\n"
         "sphinx: {config: {nb_render_markdown_format: myst}}\n",
         encoding="utf-8",
     )
@@ -675,6 +676,8 @@ def test_a_list_is_typed_as_a_person_would():
         ("int", "true"),
         ("int", "1e3"),
         ("int", "9" * 5000),
+        ("AtLeast[0]", str(2**63)),
+        ("list[int]", f"[{-(2**64)}]"),
         ("int", "(" * 5000),
         ("bool", "1"),
         ("bool", "yes"),

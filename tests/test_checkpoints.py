@@ -6,6 +6,7 @@ import errno
 import gzip
 import os
 import pathlib
+import pickle
 import re
 import subprocess
 import tempfile
@@ -373,6 +374,7 @@ REFUSED = {
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "it begins with b.*HDF"),
     "ONNX": (b"\x08\x08\x12\x07pytorch\x1a\x062.1.0:\x9e", "it begins with"),
     "compressed": (gzip.compress(b"weights"), "it begins with"),
+    "a plain pickle": (pickle.dumps({"stem.bias": torch.ones(4)}), "a pickle of a newer protocol"),
     "cut off": (save(trained().state_dict())[:-9], "cannot be read"),
 }
 

@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+import torchvision
 import xarray as xr
 from conftest import wait_until
 from torch import nn
@@ -33,6 +34,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.cubical import betti_from_persistence, persistence
+from topo_utils.volumes import copied
 
 ETAS = [-0.5, 0.0, 0.3, 0.0]
 
@@ -1029,3 +1031,105 @@ def test_shuffles_follow_the_seed_and_nothing_else(small_network, images, null):
 def test_an_unknown_shuffle_is_refused(small_network, images):
     with pytest.raises(ValueError, match="unknown null 'rows'; accepted: None, 'volume', "):
         profile(small_network, images, null="rows")
+
+
+# --- Networks in wrappers, their copies, and devices
+
+
+@pytest.mark.parametrize("null", [None, "within_channels", "volume"])
+def test_a_network_that_is_part_of_another_is_counted_as_it_is(null):
+    torch.manual_seed(0)
+    options = {"depths": [1, 1], "num_heads": [1, 2], "window_size": [4, 4]}
+    swin = torchvision.models.SwinTransformer([4, 4], 8, **options)
+    images = torch.randn(2, 3, 32, 32)
+    bare = profile(swin, images, ETAS, blocks=["features.1.0"], null=null)
+    part = nn.Sequential(nn.Identity(), nn.Sequential(swin))
+    within = profile(part, images, ETAS, blocks=["1.0.features.1.0"], null=null)
+    if null is None:
+        hand = swin.eval().features[:2](images).detach().permute(0, 3, 1, 2)
+        expected = [[betti_numbers(volume, ETAS)] for volume in hand]
+        np.testing.assert_array_equal(bare, expected)
+        np.testing.assert_array_equal(within, expected)
+    elif null == "within_channels":
+        # Shuffles go by the name of the block. What stays is what each channel has.
+        ends = [float("-inf"), float("inf")]
+        for name, network in (("features.1.0", swin), ("1.0.features.1.0", part)):
+            result = profile(network, images, ends, blocks=[name], null=null)
+            assert result.values[..., 0].tolist() == [[[0, 1]], [[0, 1]]]
+
+
+def test_wrappers_of_torch_change_nothing(small_network, images):
+    expected = profile(small_network, images, ETAS)
+    for wrap, word in (
+        (nn.DataParallel, "module"),
+        (torch.optim.swa_utils.AveragedModel, "module"),
+        (lambda network: torch.compile(network, backend=lambda *_: 1 / 0), "_orig_mod"),
+    ):
+        wrapped = nn.DataParallel(wrap(small_network))
+        xr.testing.assert_identical(profile(wrapped, images, ETAS), expected)
+        names = [f"module.{word}.0", "module.1", f"{word}.2", "4"]
+        named = profile(wrapped, images, ETAS, blocks=names)
+        assert named["block"].values.tolist() == names
+        np.testing.assert_array_equal(named, expected.sel(block=["0", "1", "2", "4"]))
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "per_image"])
+def test_functions_that_hold_the_network_are_those_of_the_copy(small_network, images, batch_norm):
+    expected = profile(copy.deepcopy(small_network), images, ETAS, batch_norm=batch_norm)
+    seen, norm, forward = [], small_network[1], small_network[1].forward
+
+    def patched(x, *, scale=1.0):
+        seen.append(norm.training)
+        return scale * forward(x)
+
+    small_network[1].forward = patched
+    small_network.forward = lambda x: nn.Sequential.forward(small_network, x)
+    small_network.train()
+    before = state_of(small_network)
+    result = profile(small_network, images, ETAS, batch_norm=batch_norm)
+    np.testing.assert_array_equal(result, expected)
+    assert set(seen) == {batch_norm == "per_image"}
+    assert_same_state(small_network, before)
+
+
+def test_tensors_in_attributes_are_the_copys_own(images):
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.state, self.block = {"sum": [torch.zeros(1)]}, nn.Identity()
+            self.kept = [nn.Parameter(torch.ones(1)) * 2]  # which autograd follows
+
+        def forward(self, x):
+            self.state["sum"][0] += 1
+            return self.block(x * self.kept[0])
+
+    network = Counting()
+    result = profile(network, images, 0.3, n_jobs=3)
+    np.testing.assert_array_equal(result.squeeze(), [betti_numbers(2 * x, 0.3) for x in images])
+    assert network.state["sum"][0] == 0
+
+
+@pytest.mark.parametrize(
+    "device", ["cuda", "cuda:7", "mps", "meta", "nonsense", torch.device("cuda"), None, 3.5]
+)
+def test_devices_that_are_not_there_are_told_at_once(images, monkeypatch, device):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2 * (device == "cuda:7"))
+    monkeypatch.setattr("torch.mps.device_count", lambda: 0)
+    there = "'auto', 'cpu'" + ", 'cuda', 'cuda:0', 'cuda:1'" * (device == "cuda:7")
+    ran = []
+    network = Net(lambda net, x: ran.append(x))
+    with pytest.raises(ValueError, match=f"there is no device '{device}' here; accepted: {there}"):
+        profile(network, images, device=device)
+    assert not ran
+    # On a cluster it is looked for where the network runs.
+    if device in ("cuda", "cuda:7"):
+        with joblib.parallel_config("loky"):
+            assert embedding._choose(device) == torch.device(device)
+    with pytest.raises(ValueError, match="there is no device"):
+        copied(network, device)
+
+
+def test_a_number_of_the_cpu_is_the_cpu(small_network, images):
+    expected = profile(small_network, images, ETAS)
+    for device in ("cpu:0", torch.device("cpu", 3)):
+        xr.testing.assert_identical(profile(small_network, images, ETAS, device=device), expected)

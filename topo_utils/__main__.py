@@ -65,6 +65,8 @@ def main(arguments=None):
 
     0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
+    # Else a file of the current folder takes a library's place in every Python that is started.
+    os.environ["PYTHONSAFEPATH"] = "1"
     with _outputs():
         return _main(list(sys.argv[1:] if arguments is None else arguments))
 

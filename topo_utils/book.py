@@ -248,9 +248,11 @@ class Parameter:
             ) from None
 
         def leaf(item):
-            if item != item:
+            large = isinstance(item, int) and abs(item) >= 2**63
+            if item != item or large:
                 raise BookError(
-                    f"parameter {self.name} is {value!r}, which is no number",
+                    f"parameter {self.name} is {value!r}, which is "
+                    + ("too large" if large else "no number"),
                     f"Accepted: {self.type_} ({self.meaning})",
                 )
             if typed and isinstance(item, str) and item.startswith("folder:"):
@@ -347,6 +349,11 @@ class Project:
                 raise BookError(
                     f"{self.root / '_toc.yml'} names the page {page}, which is not there",
                     f"Write notebooks/{page}.md or notebooks/{page}.py, or take the page out",
+                )
+            if pages.count(page) > 1:
+                raise BookError(
+                    f"{self.root / '_toc.yml'} names the page {page} more than once",
+                    "Leave one of these lines, and take the others out",
                 )
         return pages
 
@@ -555,7 +562,7 @@ class Project:
                 cwd=str(self.notebooks),
                 progress_bar=progress,
                 kernel_name="python3",
-                kernel_manager_class=_own_kernel(scratch.name),
+                kernel_manager_class=own_kernel(scratch.name),
                 # Of five seconds, torch would take half to be taken apart, and be stopped anyway.
                 config=Config(KernelManager={"shutdown_wait_time": 1.0}),
                 # It warns that it talks unencrypted to this very process, and calls it an error
@@ -1058,7 +1065,7 @@ def _json(value, **options):
     return json.dumps(_strict(value), allow_nan=False, **options)
 
 
-def _own_kernel(folder):
+def own_kernel(folder):
     """The class of a kernel that is the Python which executes this, with the same package.
 
     Neither the kernels that are installed count, nor what a user's IPython starts with: it finds
@@ -1075,7 +1082,8 @@ def _own_kernel(folder):
 
         async def start_kernel(self, **options):
             environment = os.environ | {"IPYTHONDIR": folder}
-            environment.pop("PYTHONSTARTUP", None)
+            for name in ("PYTHONSTARTUP", "PYTHONSAFEPATH"):  # what lies beside chapters is found
+                environment.pop(name, None)
             package = Path(__file__).with_name("__init__.py")
             look = "import os, sys; from importlib.util import find_spec as find; "
             look += "sys.stdout.buffer.write(os.fsencode(find('topo_utils').origin))"
@@ -1289,7 +1297,7 @@ def _read_yaml(path, text=None):
 
 def _unreadable(path, error):
     return BookError(
-        f"{path} cannot be read: {error}",
+        f"{path} cannot be read: {' '.join(str(error).split())}",
         f"Mend {path.name}, or take it from a fresh clone of the project",
     )
 

@@ -162,6 +162,8 @@ def _reason(start, said, file):
             return f"it is text, which begins with {line!r}"
     if start[:1] != b"\x80" and start[:2] != b"PK" and start[8:9] != b"{":
         return f"it begins with {start[:8]!r}, as no such file does"
+    if "Unsupported operand" in said:
+        return "it is a pickle of a newer protocol than 2, in which torch.save writes by itself"
     said = re.sub(r"\x1b\[[\d;]*m", "", said)
     found = re.search(r"WeightsUnpickler error:\s*(.*)", said)
     return found[1] if found else said.partition("\n")[0]

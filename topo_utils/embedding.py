@@ -83,7 +83,8 @@ def embedding_profile(
     thresholds : float or sequence of float, shape (T,)
         Values of eta, in units of the activations.
     blocks : sequence of str, optional
-        Names of modules as in ``model.named_modules()``, by default `topo_utils.model_blocks`.
+        Names of modules as in ``model.named_modules()`` (the words of wrappers such as
+        DataParallel may be left out), by default `topo_utils.model_blocks`.
         Each must run once per forward pass and give volumes as `topo_utils.volumes.as_volumes`
         reads them: (N, C, H, W), (N, C), or the tokens of a transformer. The name "input" stands
         for the normalised image itself.
@@ -664,7 +665,8 @@ def _choose(device):
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     # On a cluster it need be there only where the network runs, and that is where it is looked for.
     backend, _ = get_active_backend(prefer="threads")
-    return check_device(device) if backend.supports_sharedmem else torch.device(device)
+    here = getattr(backend, "supports_sharedmem", False)
+    return check_device(device) if here else torch.device(device)
 
 
 def _shuffled(volume, null, rng):

@@ -341,7 +341,7 @@ def model_blocks(model, pattern=None):
     Returns
     -------
     list of str
-        Names as in ``model.named_modules()``.
+        Names as in ``model.named_modules()``, of what is within a wrapper (see `unwrapped`).
 
     Raises
     ------
@@ -352,9 +352,9 @@ def model_blocks(model, pattern=None):
         model = load_model(model, weights="random")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {model!r}; accepted: a name of model_names(), or an nn.Module")
-    model = unwrapped(model)
     if pattern is not None:
         return _matching(model, pattern)
+    model = unwrapped(model)
     names = _repeated_blocks(model) or _children(model)
     match model:
         case tv.ResNet():
@@ -524,8 +524,11 @@ def _matching(model, pattern):
             f"{pattern!r} is no regular expression ({error}); accepted: one that matches whole "
             r"names of modules, such as 'layer\d\.\d'"
         ) from None
-    known = [name for name, _ in model.named_modules() if name]
-    names = [name for name in known if wanted.fullmatch(name)]
+    known = [name for name, _ in unwrapped(model).named_modules() if name]
+    as_given = (name for name, _ in model.named_modules() if name)  # a wrapper's word before it
+    names = [name for name in known if wanted.fullmatch(name)] or [
+        name for name in as_given if wanted.fullmatch(name)
+    ]
     if not names:
         raise ValueError(
             f"no module's whole name matches {pattern!r}; needed: one for some of the {len(known)} "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
 import tempfile
+import threading
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -93,8 +96,9 @@ def sweep(
             scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
             scratch = stack.enter_context(scratch)
         check_place(out / "results.csv")
+        shared = os.getpid(), cores, scratch
         results = joblib.Parallel(n_jobs, return_as="generator_unordered")(
-            joblib.delayed(_run)(i, project.root, project.build, chapter, *run, cores, scratch)
+            joblib.delayed(_run)(i, project.root, project.build, chapter, *run, *shared)
             for i, run in enumerate(runs)
         )
         stack.enter_context(closing(results))
@@ -111,8 +115,25 @@ def sweep(
     return table
 
 
-def _run(i, root, build, chapter, parameters, file, cores, scratch):
+@functools.cache
+def _end_with(parent):
+    """End this worker soon after the process that started it, which says nothing if it is killed.
+
+    The kernel ends with the worker.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run(i, root, build, chapter, parameters, file, parent, cores, scratch):
     """One run, or what an earlier one left: its number, and its row of the table."""
+    if scratch and parent != os.getpid():
+        _end_with(parent)
     if cores < joblib.cpu_count():  # for the chapter's own threads: runs share the machine
         os.environ["LOKY_MAX_CPU_COUNT"] = os.environ["OMP_NUM_THREADS"] = str(cores)
     project = Project(root, build)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import re
 import types
@@ -115,48 +114,70 @@ _CHANNELS_FIRST = (
     nn.modules.pooling._AdaptiveAvgPoolNd,
 )
 
-# Of timm and torchvision, by class: children whose outputs look like maps or tokens, row by row,
-# and are not. They have windows in an axis of their own, channels in the place of tokens, states.
+# Of timm and torchvision: children, by class, whose outputs with three or four axes look like
+# tokens or maps, row by row, and are not. They have windows in an axis of their own, channels in
+# the place of tokens, states, or positions that are none of the image.
 _OTHER_ORDERS = {
-    "PartitionAttentionLayer": (
-        "partition_op partition_swap attn_layer mlp_layer stochastic_dropout departition_swap"
-    ),
-    "NestLevel": "transformer_encoder",
-    "MixerBlock": "mlp_tokens",
-    "ResBlock": "linear_tokens",
-    "SpatialGatingUnit": "proj",
-    "EfficientAttention": "k v",  # of which there are fewer, after a pool along rows
-    "EfficientViM": "norm",
-    "LiteMLA": "kernel_func",
+    3: {
+        "MixerBlock": "mlp_tokens",
+        "ResBlock": "linear_tokens",
+        "SpatialGatingUnit": "proj",
+        "EfficientAttention": "k v",  # of which there are fewer, after a pool along rows
+        "EfficientViM": "norm",
+    },
+    4: {
+        "PartitionAttentionLayer": (
+            "partition_op partition_swap attn_layer mlp_layer stochastic_dropout departition_swap"
+        ),
+        "NestLevel": "transformer_encoder",
+        "WindowAttention": "cpb_mlp",
+        "ShiftedWindowAttention": "cpb_mlp",
+        "LiteMLA": "kernel_func",
+        "CoaT": "crpe1 crpe2 crpe3 crpe4",
+    },
 }
 
 
 def _check_order(path, name, output):
     """Refuse an output of three or four axes of which it is known that it is no volume."""
-    module, shape, wrong = path[-1], tuple(output.shape), None
-    around = path[-2] if len(path) > 1 else None
-    # All Hieras (those of transformers, too), but not the one of SAM 2.
-    if any(re.match("Hiera(?!Det)", c.__name__) for m in path for c in type(m).__mro__):
+    shape, wrong = tuple(output.shape), None
+    # All Hieras (those of transformers, too), but not HieraDet, the one of SAM 2.
+    if any(re.match("Hiera(?!Det|r)", c.__name__) for m in path for c in type(m).__mro__):
         wrong = "tokens" if len(shape) == 3 else None
     for outer, inner in pairwise(path):
-        children = " ".join(_OTHER_ORDERS.get(c.__name__, "") for c in _library_classes(outer))
-        within = any(inner is outer._modules.get(child) for child in children.split())
-        if within and getattr(outer, "sr", True) is not None:
+        orders = _OTHER_ORDERS[len(shape)]
+        children = " ".join(orders.get(c.__name__, "") for c in _library_classes(outer)).split()
+        maps = len(shape) == 4 and isinstance(path[-1], _CHANNELS_FIRST)
+        if maps or getattr(outer, "sr", True) is None:  # where nothing is pooled
+            children = []
+        if any(inner is outer._modules.get(child) for child in children):
             wrong = f"shape {shape}"
     if wrong:
         wrong += " in an order of its own, not row by row"
-    elif len(shape) == 4 and getattr(around, "num_heads", None) in (shape[1], shape[3]):
+    elif len(shape) == 4 and _by_heads(path, name, shape):
         wrong = f"shape {shape}, an axis of which are the heads of attention"
-    elif len(shape) == 3:
-        rows = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.BatchNorm1d)][-1:]
+    elif len(shape) == 3 and shape[1] > 1:
+        rows = [m for m in path[-1].modules() if isinstance(m, nn.Conv1d | nn.BatchNorm1d)][-1:]
         channels = [getattr(m, "out_channels", getattr(m, "num_features", 0)) for m in rows]
-        if isinstance(module, _CHANNELS_FIRST) or channels == [shape[1]] != [shape[2]]:
+        if isinstance(path[-1], _CHANNELS_FIRST) or channels == [shape[1]] != [shape[2]]:
             wrong = f"shape {shape}, channels before positions"
     if wrong:
         raise ValueError(
             f"block {name!r} gives {wrong}; accepted: volumes, and tokens row by row. Name another "
             "module, such as one around it"
         )
+
+
+def _by_heads(path, name, shape):
+    """Whether what a module within attention gives has an axis of heads, by its class and shape."""
+    module, (_, a, b, c) = path[-1], shape
+    heads = getattr(path[-2], "num_heads", None) if len(path) > 1 else None
+    if isinstance(module, _CHANNELS_FIRST):
+        return a == heads
+    if isinstance(module, nn.Linear):
+        return c == heads
+    normalised = re.search(r"(^|\.)([qkv]_norm|norm_[qkv])$", name)
+    return bool(normalised) or (a == heads and (b == c or a != b)) or (c == heads and a == b)
 
 
 def _on_their_grid(path, name, tokens, size):
@@ -286,15 +307,13 @@ def add_hooks(network, names, take):
                 f"block {name!r} is TorchScript, which does not show what its modules give; "
                 "accepted: the torch.nn.Module that it was made from"
             )
-        if path:
-            # The user's own hooks came first, and may have put another output in the place of it.
-            hook = functools.partial(_hand_over, take, name)
-            hooks.append(path[-1].register_forward_hook(hook))
+
+        def hand_over(module, inputs, output, name=name):
+            take(name, output)
+
+        if path:  # after the user's own hooks, which may have put another output in its place
+            hooks.append(path[-1].register_forward_hook(hand_over))
     return hooks
-
-
-def _hand_over(take, name, module, inputs, output):
-    take(name, output)
 
 
 @contextmanager
@@ -350,16 +369,16 @@ def copied(network, device="cpu", batch_norm="eval"):
     here = all(p.device == device for p in network.parameters())
     memo = {id(p): p for p in network.parameters()} if here else {}
     # Autograd's results, which deepcopy refuses, are among the tensors in attributes.
-    loose = (t for module in network.modules() for t in _tensors(list(vars(module).values())))
-    memo |= {id(t): t.detach().clone() for t in (*network.buffers(), *loose)}
+    loose = (t for module in network.modules() for t in _tensors(vars(module)))
+    memo |= {id(t): t.detach().clone() for t in loose}
     try:
-        copy_ = copy.deepcopy(network, memo)
+        made = copy.deepcopy(network, memo)
     except Exception as error:  # whatever code of the user's own may raise
         raise TypeError(
             f"{kind} cannot be copied ({error}), which a profile needs: every core works on its "
             "own; accepted: a network that copy.deepcopy copies"
         ) from error
-    for module in copy_.modules():
+    for module in made.modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
         _make_own(vars(module), memo)
@@ -368,17 +387,17 @@ def copied(network, device="cpu", batch_norm="eval"):
         module._compiled_call_impl = None
         if (inner := wrapped(module)) is not None:
             vars(module)["forward"] = inner.__call__
-    copy_.to(device)
-    copy_.eval()
+    made.to(device)
+    made.eval()
     if batch_norm == "per_image":
-        for norm in batch_norms(copy_):
+        for norm in batch_norms(made):
             # Statistics of what comes in, while the running ones are neither read nor written.
             norm.training, norm.track_running_stats = True, False
-    return copy_
+    return made
 
 
 def _tensors(value):
-    """The tensors in containers that are no parameters."""
+    """The tensors in a value and in the containers in it, buffers too, but no parameters."""
     if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -464,15 +483,15 @@ def floating_dtype(network):
 
 _CAUSES = {
     r"kernel size can't be|output size is too small|more than 1 (value|spatial)|padding size should"
-    r"|pad should be|expected (3D|4D|2D).*tensor.*for input": (
+    r"|pad should be|for input, but got.* 0[,\]]": (
         "images may be too small for it (per-image statistics need more than one value a channel)"
     ),
-    r"shapes cannot be multiplied|doesn't match model|wrong (image|input) (height|width)|divisible"
-    r"|size of tensor|sizes of tensors|normalized_shape|invalid for input of size": (
+    r"shapes cannot be multiplied|doesn't match model|(input|image) (height|width)|size of tensor a"
+    r"|sizes of tensors must|normalized_shape|invalid for input of size": (
         "it may take images of a size of its own only"
     ),
     r"expected input.* to have \d+ channels": "it may not be made for images of three channels",
-    r"should be the same|same dtype|expected scalar type|to have the same d?type": (
+    r"type .*should be the same|same dtype|expected scalar type|mixed dtype": (
         "its weights may be of several types; images have that of the first"
     ),
 }

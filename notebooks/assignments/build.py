@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from nbgrader.converters import GenerateAssignment
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import capture_log, is_grade
 from traitlets.config import PyFileConfigLoader
+
+from topo_utils.book import own_kernel
 
 HERE = Path(__file__).resolve().parent
 #: Source by name of the assignment: ps1 is written in ps1_cubical_homology.py.
@@ -72,14 +75,16 @@ def execute(path):
     """The notebook, executed to its end whatever its cells raise; and the seconds it took."""
     notebook = nbformat.read(path, as_version=4)
     start = time.perf_counter()
-    NotebookClient(
-        notebook,
-        allow_errors=True,
-        timeout=300,
-        resources={"metadata": {"path": str(Path(path).parent)}},
-        shutdown_kernel="immediate",
-        extra_arguments=QUIET,
-    ).execute()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        NotebookClient(
+            notebook,
+            allow_errors=True,
+            timeout=300,
+            resources={"metadata": {"path": str(Path(path).parent)}},
+            kernel_manager_class=own_kernel(scratch),
+            shutdown_kernel="immediate",
+            extra_arguments=QUIET,
+        ).execute()
     return notebook, time.perf_counter() - start
 
 
