@@ -174,13 +174,20 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_code_that_ends_the_program_is_refused(place, name):
+def test_code_that_ends_the_program_is_refused(place, capsys, name):
     line, message = ENDS[name]
     if line:
         write(place, name.partition(":")[0], imports=line)
     with pytest.raises(ValueError, match=f"network '{name}'.*{message}") as caught:
         load_model(name)
     assert "\n" not in str(caught.value)
+    assert "usage" not in capsys.readouterr().err  # of a program that is not this one
+
+
+def test_what_code_says_is_passed_on(place, capsys):
+    write(place, "says", imports="import sys\nprint('of old', file=sys.stderr)")
+    load_model("says:build")
+    assert capsys.readouterr().err == "of old\n"
 
 
 def test_ctrl_c_stays_ctrl_c(place):

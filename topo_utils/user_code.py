@@ -10,12 +10,13 @@ import builtins
 import functools
 import hashlib
 import importlib.util
+import io
 import os
 import sys
 import threading
 import types
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 
@@ -42,16 +43,20 @@ def call_user_code(name):
     """
     module, _, attribute = name.partition(":")
     needed = "needed: module:callable, where the callable takes no arguments and gives the network"
+    said = io.StringIO()  # what a parser of arguments says of its own usage is not to be shown
     try:
-        with _LOCK, _settings_kept():
+        with _LOCK, _settings_kept(), redirect_stderr(said):
             return getattr(_module(module), attribute)()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         if isinstance(error, SystemExit):
+            said.truncate(0)
             needed += ", and nothing reads the command line or ends the program"
         told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise ValueError(f"network {name!r}: {told}; {needed}") from error
+    finally:
+        print(said.getvalue(), end="", file=sys.stderr)
 
 
 @contextmanager
