@@ -299,10 +299,7 @@ TOO_LONG = [
         (["run", "small", "-o", "file"], "-o file is no notebook and no folder", "Accepted: a"),
         (["run", "small", "-o", "dir.ipynb"], "dir.ipynb is a folder", "Name a file that ends"),
         (["run", "small", "-o", "file/a.ipynb"], "file/a.ipynb: Not a dir", "A file is where a f"),
-        *(
-            (command, "File name too long", "Name a place with a shorter name")
-            for command in TOO_LONG
-        ),
+        *((command, "File name too long", "Name a shorter place") for command in TOO_LONG),
         (["run", "small", "--html", "file"], "file exists and is no rendered page", "Name anoth"),
         (["run", "small", "--html", "dir.ipynb"], "dir.ipynb exists and is no", "Name another f"),
         (["sweep", "small", "--grid", "mode", "loud", "-o", "file"], "file is a file", "a folder"),

@@ -337,7 +337,7 @@ _TODO = {
     errno.EROFS: _NO_RIGHT,
     errno.EEXIST: _NO_FOLDER,
     errno.ENOTDIR: _NO_FOLDER,
-    errno.ENAMETOOLONG: "Name a place with a shorter name or path",
+    errno.ENAMETOOLONG: "Name a shorter place: the system takes no name or path that is as long",
     errno.EISDIR: "A folder is where a file is needed: take it away, or name another place",
     errno.ENOENT: "See whether it is there (ls), and spelled as it should be",
     errno.EBADF: "It is closed: send the output to a file or to another program",
