@@ -370,9 +370,9 @@ PROFILE = ["profile", "--model", "efficientnet_lite0", "--images", "digits", "--
 @pytest.mark.parametrize(
     ("arguments", "place", "folder"),
     [
-        (["book"], "topo_utils.book.Project._build", "_build"),
-        (["links"], "topo_utils.links.check_internal_links", "_build"),
-        (["pdf"], "topo_utils.pdf.write_pdf", "_build"),
+        (["book"], "topo_utils.book.run.complete_last", "_build"),
+        (["links"], "topo_utils.book.links.check_internal_links", "_build"),
+        (["pdf"], "topo_utils.book.pdf.write_pdf", "_build"),
         ([*PROFILE, "--size", "32", "-o", "out"], "topo_utils.book.Project.run", "out"),
     ],
 )

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 
 from topo_utils import Decay
-from topo_utils.book import VERDICTS, Project, _finding
+from topo_utils.book import VERDICTS, Project
+from topo_utils.book.findings import finding
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = Project(ROOT).chapters()
@@ -33,10 +34,10 @@ def test_every_finding_has_a_verdict(built):
     results = json.loads((built.build / "results.json").read_text())
     findings = [chapter for chapter in CHAPTERS if chapter not in NO_FINDING]
     assert list(results) == findings
-    for finding in results.values():
-        assert finding["verdict"] in VERDICTS
-        assert finding["reason"].endswith(".")
-        assert finding["numbers"]
+    for found in results.values():
+        assert found["verdict"] in VERDICTS
+        assert found["reason"].endswith(".")
+        assert found["numbers"]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -197,7 +198,7 @@ def test_chapters_run_with_other_parameters(tmp_path, chapter, parameters, verdi
         project.parameters(chapter)[name].check(value)
     values = project.resolve(chapter, "smoke") | parameters
     notebook = project.run(chapter, values, tmp_path / "out.ipynb", progress=False)
-    found = _finding(notebook)
+    found = finding(notebook)
     if verdict:
         assert found["verdict"] == verdict
     elif chapter not in NO_FINDING:
@@ -211,7 +212,7 @@ def test_ranking_comes_out_the_same_again(built, tmp_path, monkeypatch):
     parameters = project.resolve("ranking", "smoke")
     notebook = project.run("ranking", parameters, tmp_path / "out.ipynb", progress=False)
     results = json.loads((built.build / "results.json").read_text())
-    assert _finding(notebook)["numbers"] == results["ranking"]["numbers"]
+    assert finding(notebook)["numbers"] == results["ranking"]["numbers"]
 
 
 def function_of(chapter, name):

@@ -13,11 +13,10 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin
 
-from topo_utils.book import BookError, _read_yaml
+from topo_utils.book.chapters import read_yaml
+from topo_utils.book.errors import BookError
+from topo_utils.book.links import built
 from topo_utils.files import check_place, replacing
-from topo_utils.links import _built
-
-__all__ = ["launch_chromium", "write_pdf"]
 
 _SITE = "http://book.invalid/"  # where the browser believes the book to be; nothing is asked there
 
@@ -105,7 +104,7 @@ def write_pdf(project, out=None):
     from playwright.sync_api import sync_playwright
     from pypdf import PdfReader
 
-    html = _built(project) / "html"
+    html = built(project) / "html"
     out = Path(out or project.build / "book.pdf")
     check_place(out)
     one = _OnePage(project, html)
@@ -156,9 +155,9 @@ class _OnePage:
     """All pages of the built book as one, without what is only there to be clicked."""
 
     def __init__(self, project, html):
-        config = _read_yaml(project.root / "_config.yml")
+        config = read_yaml(project.root / "_config.yml")
         self.title, self.author = config.get("title", ""), config.get("author", "")
-        self.toc = _read_yaml(project.root / "_toc.yml")
+        self.toc = read_yaml(project.root / "_toc.yml")
         self.pages = project.pages()
         self.head, self.articles, self.titles = {}, [], {}
         for page in self.pages:

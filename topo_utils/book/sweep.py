@@ -13,13 +13,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import joblib
-import nbformat
 import pandas as pd
 
-from topo_utils.book import BookError, Project, _finding, _json
+from topo_utils.book import Project, findings
+from topo_utils.book.chapters import as_json
+from topo_utils.book.errors import BookError, UsageError
 from topo_utils.files import check_place, replacing
-
-__all__ = ["sweep"]
 
 
 def sweep(
@@ -66,19 +65,19 @@ def sweep(
         anything runs; no Dask, or no scheduler.
     """
     if not all(grid.values()):
-        raise BookError("the grid is empty", "Needed: --grid NAME VALUE [VALUE ...]")
+        raise UsageError("the grid is empty", "Needed: --grid NAME VALUE [VALUE ...]")
     out = Path(out).resolve()
     if out.exists() and not out.is_dir():
-        raise BookError(
+        raise UsageError(
             f"-o {out} is a file", "Accepted: a folder, for the table and the notebooks"
         )
     if n_jobs == 0:
-        raise BookError("--jobs 0 runs nothing", "Accepted: a number from 1, or -1 for all cores")
+        raise UsageError("--jobs 0 runs nothing", "Accepted: a number from 1, or -1 for all cores")
     combinations, runs = [], []
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         parameters = project.resolve(chapter, preset, [*texts, *chosen.items()])
-        name = hashlib.sha256(_json(parameters, sort_keys=True).encode()).hexdigest()[:16]
+        name = hashlib.sha256(as_json(parameters, sort_keys=True).encode()).hexdigest()[:16]
         run = parameters, out / f"{chapter}-{name}.ipynb"
         if run not in runs:  # 1 and 1.0 are one run
             combinations.append(chosen)
@@ -139,13 +138,10 @@ def _run(i, root, build, chapter, parameters, file, parent, cores, scratch):
     project = Project(root, build)
     row = {"verdict": "", "error": "", "notebook": str(file)}
     try:
-        notebook = nbformat.read(file, as_version=4) if file.is_file() else None
-        known = notebook and notebook.metadata.get("topobook", {}).get("key")
-        if known != project._key(chapter, parameters):
-            notebook = project.run(chapter, parameters, file, progress=False, scratch=scratch)
+        notebook, _ = project.run_once(chapter, parameters, file, progress=False, scratch=scratch)
     except BookError as error:
         return i, row | {"error": error.wrong.partition("\n")[0]}
-    finding = _finding(notebook)
+    finding = findings.finding(notebook)
     row["seconds"] = notebook.metadata["topobook"]["seconds"]
     if finding:
         row["verdict"] = finding["verdict"]
