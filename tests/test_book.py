@@ -26,7 +26,7 @@ from topo_utils.book import (
     record_finding,
 )
 from topo_utils.book.chapters import as_json
-from topo_utils.book.findings import used_parameters
+from topo_utils.book.findings import finding, prose, used_parameters
 from topo_utils.book.pages import sync, typed
 from topo_utils.book.run import _environment, key
 
@@ -532,6 +532,25 @@ def test_a_chapter_needs_one_parameters_cell(project):
         BookError, match=r"has 0 cells tagged parameters\nNeeded in notebooks/small"
     ):
         project.parameters("small")
+
+
+def test_a_new_chapter_runs_and_has_a_finding(project, monkeypatch, capsys):
+    monkeypatch.chdir(project.root)
+    assert main(["new", "my_claim", "--title", "Is it so?"]) == 0
+    assert project.chapters() == ["small", "my_claim"]
+    assert project.title("my_claim") == "Is it so?"
+    assert main(["run", "my_claim", "-p", "n_images", "3"]) == 0
+    assert "The interval of the decay" in capsys.readouterr().out
+    notebook = nbformat.read(project.build / "runs" / "my_claim.ipynb", 4)
+    # The answer and the figure stand where there was made room for them.
+    top = [cell for cell in notebook.cells if cell.cell_type == "code"][:2]
+    assert finding(notebook) == top[0].outputs[0].metadata["topobook_finding"]
+    assert "image/svg+xml" in top[1].outputs[0].data
+    (told,) = prose(notebook)
+    assert re.search(r"On 3 images of .*, a decay of \*\*-\d\.\d\d \[-\d", told)
+    for name, wrong in (("my_claim", "there is a page"), ("intro", "a page"), ("A b", "no name")):
+        assert main(["new", name]) == 2
+        assert wrong in capsys.readouterr().err
 
 
 def test_without_a_book_there_is_nothing_to_run(tmp_path):

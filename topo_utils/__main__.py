@@ -258,6 +258,9 @@ def _parser():
     add("--epochs", type=int, default=3)
     add("--seed", type=int, default=0)
 
+    _, add = command(_new, "new", "write a chapter that runs, to be filled with your own finding")
+    add("chapter", metavar="NAME", help="of the chapter: letters, digits and underscores")
+    add("--title", metavar="TEXT", help="its heading")
     command(_list, "list", "show the chapters and their parameters")
     _, add = command(_links, "links", "check the links of the built book and of README.md")
     add("--external", action="store_true", help="also those to other sites")
@@ -604,6 +607,11 @@ def _size(count):
     """Bytes as text."""
     unit = next((u for u in reversed(_UNITS) if count >= _UNITS[u]), "B")
     return f"{count / _UNITS[unit]:.3g} {unit}"
+
+
+def _new(options):
+    file = _project(options).new_chapter(options.chapter, options.title)
+    print(f"The chapter is {file}, at the end of _toc.yml: topobook run {options.chapter}")
 
 
 def _list(options):

@@ -20,7 +20,7 @@ from topo_utils.book import pages as _pages
 from topo_utils.book import run as _run
 from topo_utils.book.chapters import AtLeast, NonEmpty, Parameter
 from topo_utils.book.errors import BookError, UsageError
-from topo_utils.book.findings import VERDICTS, compare_runs, glue, record_finding
+from topo_utils.book.findings import VERDICTS, compare_runs, fill, glue, place, record_finding
 
 __all__ = [
     "VERDICTS",
@@ -31,7 +31,9 @@ __all__ = [
     "Project",
     "UsageError",
     "compare_runs",
+    "fill",
     "glue",
+    "place",
     "record_finding",
 ]
 
@@ -80,6 +82,7 @@ class Project:
     resolve = _chapters.resolve
     repository = _chapters.repository
     export_notebooks = _chapters.export_notebooks
+    new_chapter = _chapters.new_chapter
     run = _run.run
     run_once = _run.run_once
     build_book = _run.build_book

@@ -158,6 +158,34 @@ def export_notebooks(project, folder):
     return written
 
 
+def new_chapter(project, name, heading=None):
+    """Write a chapter that runs and has a finding, and put it at the end of ``_toc.yml``.
+
+    Parameters
+    ----------
+    name : str
+        Of the chapter: letters, digits and underscores.
+    heading : str, optional
+        Its title; by default made of the name.
+
+    Returns
+    -------
+    pathlib.Path
+        Of its source.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UsageError(f"{name!r} is no name for a chapter", "Accepted: letters a-z, digits, _")
+    file, toc = project.notebooks / f"{name}.py", project.root / "_toc.yml"
+    if file.exists() or name in page_names(project):
+        raise UsageError(f"there is a page {name} already", "Choose a different name")
+    text = read_text(Path(__file__).with_name("chapter.py.txt"))
+    heading = heading or name.replace("_", " ").capitalize()
+    write_text(file, text.replace("TITLE", heading).replace("NAME", name.replace("_", "-")))
+    indent = re.search(r"^( *)- file:.*\Z", read_text(toc).rstrip(), re.MULTILINE)[1]
+    write_text(toc, f"{read_text(toc).rstrip()}\n{indent}- file: {name}\n")
+    return file
+
+
 # ---------------------------------------------------------------------------------------------
 # Parameters.
 

@@ -28,8 +28,42 @@ def glue(**values):
         glue_one(name, value.item() if hasattr(value, "item") else value, display=False)
 
 
-def record_finding(claim, verdict, reason, numbers):
-    """Show a chapter's verdict, and hand it to ``results.json``.
+_places = set()  # for which `place` has made room in this kernel
+
+
+def place(name):
+    """Make room in a chapter for what it knows later: there `fill` puts it.
+
+    Parameters
+    ----------
+    name : str
+        "answer" for the box of `record_finding`, else of your own choice.
+    """
+    from IPython.display import display
+
+    _places.add(name)
+    waiting = "*This is filled in when all cells have run.*"
+    display({"text/markdown": waiting, "text/plain": waiting}, raw=True, display_id=name)
+
+
+def fill(name, shown, **options):
+    """Show something at its `place`; without one, here.
+
+    Parameters
+    ----------
+    name : str
+        Of the place.
+    shown : object
+        A figure, or whatever IPython's ``display`` takes, as it takes the `options`.
+    """
+    from IPython.display import display, update_display
+
+    show = update_display if name in _places else display
+    show(shown, display_id=name, **options)
+
+
+def record_finding(claim, verdict, reason, numbers, *, headline=""):
+    """Show a chapter's verdict in its answer box, and hand it to ``results.json``.
 
     Parameters
     ----------
@@ -38,34 +72,38 @@ def record_finding(claim, verdict, reason, numbers):
     verdict : str
         One of `VERDICTS`.
     reason : str
-        Why, in one sentence.
+        Why, in one or two sentences, with the strongest control and limit.
     numbers : dict of str to float, Estimate or (float, float, float)
         The headline numbers by name: a value, or a value with the lower and the upper end of its
         interval. The first is shown in the table of findings.
+    headline : str, optional
+        That first number as a phrase that a person understands.
 
     Raises
     ------
     ValueError
         Unknown verdict, no numbers, or one that is not finite.
     """
-    from IPython.display import display
-
     if verdict not in VERDICTS:
         raise ValueError(f"unknown verdict {verdict!r}; accepted: {', '.join(VERDICTS)}")
     if not numbers:
         raise ValueError("a finding needs at least one number")
     recorded = {}
     for name, number in numbers.items():
-        value, *interval = map(float, number if hasattr(number, "__iter__") else [number])
-        if not all(map(math.isfinite, (value, *interval))) or len(interval) not in (0, 2):
+        ends = [x for x in (number if hasattr(number, "__iter__") else [number]) if x is not None]
+        if len(ends) not in (1, 3) or not all(map(math.isfinite, ends)):
             raise ValueError(
                 f"number {name!r} is {number!r}; accepted: a finite number, or (value, low, high)"
             )
-        recorded[name] = dict(zip(("value", "low", "high"), (value, *interval), strict=False))
+        recorded[name] = dict(zip(("value", "low", "high"), map(float, ends), strict=False))
     finding = {"claim": claim, "verdict": verdict, "reason": reason, "numbers": recorded}
     finding["headline"] = next(iter(recorded))  # notebooks are kept with their keys sorted
-    box = f":::{{admonition}} Verdict: {verdict}\n:class: {_BOXES[verdict]}\n{reason}\n:::"
-    display({"text/markdown": box, "text/plain": box}, raw=True, metadata={_FINDING: finding})
+    if headline:
+        finding["phrase"] = headline
+    told = f"{reason}\n\n{headline}".strip()
+    box = f":::{{admonition}} Verdict: {verdict}\n:class: {_BOXES[verdict]}\n{told}\n:::"
+    shown = {"text/markdown": box, "text/plain": box}
+    fill("answer", shown, raw=True, metadata={_FINDING: finding})
 
 
 def _outputs(notebook, tag=None):

@@ -48,22 +48,12 @@ class _Page(HTMLParser):
 def check_internal_links(project):
     """Look up every link inside the built book, and every relative link of README.md.
 
-    Parameters
-    ----------
-    project : topo_utils.book.Project
-        With a built book.
-
     Returns
     -------
     broken : list of BrokenLink
         Whose file is missing, or has no place of that name.
     checked : int
         How many links were looked up.
-
-    Raises
-    ------
-    BookError
-        There is no built book.
     """
     html = built(project) / "html"
     # Under _static are the theme's own templates, which are no pages.
@@ -95,11 +85,6 @@ def check_external_links(project):
 
     How long and how often it asks is said by the ``linkcheck_*`` settings in ``_config.yml``.
 
-    Parameters
-    ----------
-    project : topo_utils.book.Project
-        With a built book: its staged sources are read.
-
     Returns
     -------
     broken : list of BrokenLink
@@ -110,7 +95,7 @@ def check_external_links(project):
     Raises
     ------
     BookError
-        There is no built book, the checker failed, or no address at all could be reached.
+        The checker failed, or no address at all could be reached.
     """
     out = built(project) / "linkcheck"
     shutil.rmtree(out, ignore_errors=True)

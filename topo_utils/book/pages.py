@@ -219,9 +219,12 @@ def _insert_rerun_box(project, chapter, notebook):
     if url := chapters.repository(project):
         lines[-1] += f", [in the repository]({url}/blob/HEAD/notebooks/{chapter}.py)"
     box = new_markdown_cell("\n".join([*lines, "::::"]), id="rerun")
-    tags = {"parameters", "injected-parameters"}
-    cells = [i for i, c in enumerate(notebook.cells) if tags & set(c.metadata.get("tags", []))]
-    notebook.cells.insert(max(cells) + 1, box)
+    tagged = {tag: i for i, c in enumerate(notebook.cells) for tag in c.metadata.get("tags", [])}
+    at = tagged["parameters"]
+    if injected := tagged.get("injected-parameters"):  # what they are, the box says
+        notebook.cells[injected].metadata.tags.append("remove-cell")
+        at = injected
+    notebook.cells.insert(at + 1, box)
 
 
 def typed(value):

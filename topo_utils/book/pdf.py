@@ -43,23 +43,7 @@ display: flex; justify-content: space-between;">
 
 
 def launch_chromium(playwright):
-    """Start the Chromium, Chrome or Edge of the computer, else the one of Playwright.
-
-    Parameters
-    ----------
-    playwright : playwright.sync_api.Playwright
-        As ``sync_playwright()`` gives it.
-
-    Returns
-    -------
-    playwright.sync_api.Browser
-        Without a window.
-
-    Raises
-    ------
-    BookError
-        None could be started.
-    """
+    """Start, without a window, the computer's Chromium, Chrome or Edge, else Playwright's own."""
     from playwright.sync_api import Error
 
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -82,8 +66,6 @@ def write_pdf(project, out=None):
 
     Parameters
     ----------
-    project : topo_utils.book.Project
-        With a built book.
     out : path, optional
         Of the PDF, by default ``book.pdf`` in the folder of what is built.
 
@@ -98,8 +80,6 @@ def write_pdf(project, out=None):
     ------
     BookError
         There is no built book, or no Chromium.
-    ModuleNotFoundError
-        A package of the extra ``pdf`` is missing.
     """
     from playwright.sync_api import sync_playwright
     from pypdf import PdfReader

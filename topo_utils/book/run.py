@@ -52,18 +52,8 @@ def _environment():
 def run_once(project, chapter, parameters, out, *, force=False, **options):
     """The executed notebook at `out`: the one that is there if nothing changed, else a new run.
 
-    Parameters
-    ----------
-    chapter, parameters, out
-        As for `run`, as are the other options.
-    force : bool
-        Execute it in any case.
-
-    Returns
-    -------
-    notebook : nbformat.NotebookNode
-    fresh : bool
-        Whether it was executed now.
+    Parameters are those of `run`; `force` executes it in any case. Returns the notebook, and
+    whether it was executed now.
     """
     import nbformat
 

@@ -31,16 +31,12 @@ def sweep(
 
     Parameters
     ----------
-    project : Project
-        The book.
-    chapter : str
-        Name.
     grid : dict of str to list of str
         Values by parameter, as typed on the command line; what comes twice is run once.
     out : path
         Folder for the executed notebooks and ``results.csv``. Workers of a cluster must see it,
         and the project, under the same path.
-    preset, texts
+    chapter, preset, texts
         What all runs have in common, as for `Project.resolve`.
     n_jobs : int
         Runs at once, as `joblib.Parallel` takes it; they share the cores. More than there are runs
@@ -61,8 +57,7 @@ def sweep(
     Raises
     ------
     BookError
-        Unknown names, values of another type, or a parameter in both `grid` and `texts`, before
-        anything runs; no Dask, or no scheduler.
+        Before anything runs: what cannot be run; no Dask, or no scheduler.
     """
     if not all(grid.values()):
         raise UsageError("the grid is empty", "Needed: --grid NAME VALUE [VALUE ...]")
