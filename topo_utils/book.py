@@ -164,7 +164,7 @@ def record_finding(claim, verdict, reason, numbers):
         raise ValueError("a finding needs at least one number")
     recorded = {}
     for name, number in numbers.items():
-        value, *interval = map(float, number if isinstance(number, list | tuple) else [number])
+        value, *interval = map(float, number if hasattr(number, "__iter__") else [number])
         if not all(map(math.isfinite, (value, *interval))) or len(interval) not in (0, 2):
             raise ValueError(
                 f"number {name!r} is {number!r}; accepted: a finite number, or (value, low, high)"
