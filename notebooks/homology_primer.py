@@ -50,7 +50,7 @@ from topo_utils import (
 from topo_utils.book import glue
 from topo_utils.plotting import (
     COLOURS,
-    move_sublevel_sets,
+    interactive_sublevel_sets,
     plot_betti_curves,
     plot_points,
     use_style,
@@ -267,7 +267,7 @@ for ax, stop in zip(axes, stops, strict=True):
     )
 
 # %% tags=["hide-cell"]
-move_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
+interactive_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
 
 # %% [markdown]
 # ## How they are computed

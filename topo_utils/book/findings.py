@@ -46,7 +46,7 @@ def place(name):
     display({"text/markdown": waiting, "text/plain": waiting}, raw=True, display_id=name)
 
 
-def fill(name, shown, **options):
+def fill(name, shown, *, caption="", **options):
     """Show something at its `place`; without one, here.
 
     Parameters
@@ -54,10 +54,14 @@ def fill(name, shown, **options):
     name : str
         Of the place.
     shown : object
-        A figure, or whatever IPython's ``display`` takes, as it takes the `options`.
+        A figure, or whatever IPython's ``display`` takes, as it takes the other `options`.
+    caption : str, optional
+        Of a figure, in the place of the one in the cell's metadata, which knows nothing of the run.
     """
     from IPython.display import display, update_display
 
+    if caption:
+        options["metadata"] = {"caption": caption}
     show = update_display if name in _places else display
     show(shown, display_id=name, **options)
 
@@ -142,12 +146,16 @@ def prose(notebook, tag=None):
 
 
 def figures(notebook):
-    """Name and SVG of every figure that a chapter names in its cells' metadata."""
+    """Name and SVG of every figure that a chapter names in its cells' metadata.
+
+    There the captions that the run gave take the place of those that were there before.
+    """
     for cell in notebook.cells:
-        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
         for output in cell.get("outputs", []):
-            if name and "image/svg+xml" in output.get("data", {}):
-                yield name, "".join(output["data"]["image/svg+xml"])
+            if figure and "image/svg+xml" in output.get("data", {}):
+                figure["caption"] = output.metadata.pop("caption", figure["caption"])
+                yield figure["name"], "".join(output["data"]["image/svg+xml"])
 
 
 def format_number(number):

@@ -105,6 +105,7 @@ def write_page(project, notebook, folder):
     folder = Path(folder)
     check_page_folder(folder)
     chapter = findings.chapter_of(executed)
+    dict(findings.figures(executed))  # for their captions
     _insert_rerun_box(project, chapter, executed)
     titles = {page: chapters.title(project, page) for page in chapters.page_names(project)}
 
