@@ -131,13 +131,12 @@ def test_a_curve_through_more_thresholds_than_16_bits_number():
 
 
 def test_beyond_two_billion_points_pieces_are_numbered_with_64_bits(monkeypatch):
-    assert _words._index_type(2**31 - 1) is np.int32
-    assert _words._index_type(2**31) is np.int64
+    assert _words._BEYOND_32_BITS == cubical._SWEEP_POINTS == 2**31
     volume = np.random.default_rng(0).normal(size=(5, 6, 70))
     expected = betti_numbers(volume, [-0.5, 0.0])
-    monkeypatch.setattr(_words, "_index_type", lambda points: np.int64)
+    monkeypatch.setattr(_words, "_BEYOND_32_BITS", 64 * 8 * 8 * 2)
     np.testing.assert_array_equal(betti_numbers(volume, [-0.5, 0.0]), expected)
-    assert cubical._SWEEP_POINTS == 2**31  # the sweep numbers with 32 bits
+    # The sweep numbers with 32 bits only.
     monkeypatch.setattr(cubical, "_SWEEP_POINTS", 7 * 8 * 72)
     monkeypatch.setattr(_sweep, "betti_by_sweep", None)
     np.testing.assert_array_equal(betti_curves(volume, [-0.5, 0.0]), expected)

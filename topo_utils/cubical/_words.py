@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
 from topo_utils.cubical._compiled import compiled
+
+#: So many points, and so as many pieces of them, are numbered with 64 bits in place of 32.
+_BEYOND_32_BITS = 2**31
 
 
 def betti_at_each(values, etas):
@@ -18,7 +20,7 @@ def betti_at_each(values, etas):
     # and even numbers of rows.
     rows = np.zeros((depth + 2 + depth % 2, height + 2 + height % 2, -(-width // 64)), np.uint64)
     starts = np.empty((rows.shape[0], rows.shape[1] // 2, rows.shape[2]), np.uint64)
-    base = np.empty(starts.shape, _index_type(64 * rows.size))
+    base = np.empty(starts.shape, np.int32 if 64 * rows.size < _BEYOND_32_BITS else np.int64)
     result = np.empty((len(etas), 3), dtype=np.int64)
     for row, cut in zip(result, largest_values_up_to(etas, values.dtype), strict=True):
         (_pack_across if across else _pack)(values, cut, rows)
@@ -50,11 +52,6 @@ def packing(values):
     return np.ascontiguousarray(values), True
 
 
-def _index_type(points):
-    """The smaller type that numbers that many points, and so any pieces of them."""
-    return np.int32 if points < 2**31 else np.int64
-
-
 # ---------------------------------------------------------------------------------------------
 # Words.
 
@@ -69,15 +66,10 @@ def popcount(typing_context, word):
     return types.int64(types.uint64), code
 
 
-@intrinsic
-def _up_to_lowest_bit(typing_context, word):
-    """All bits up to and including the lowest set one (blsmsk); all bits for zero."""
-
-    def code(context, builder, signature, arguments):
-        less_one = builder.sub(arguments[0], ir.Constant(ir.IntType(64), 1))
-        return builder.xor(arguments[0], less_one)
-
-    return types.uint64(types.uint64), code
+@njit(inline="always")
+def _up_to_lowest_bit(word):
+    """All bits up to and including the lowest set one; all bits for zero."""
+    return word ^ (word - np.uint64(1))
 
 
 @njit(inline="always")
