@@ -435,11 +435,11 @@ def written_in_place(source):
     return list(look(ast.parse(source), False))
 
 
-@pytest.mark.parametrize("folder", ["topo_utils", "notebooks"])
-def test_no_file_is_written_in_place(folder):
+@pytest.mark.parametrize("sources", ["topo_utils/**/*.py", "notebooks/*.py"])
+def test_no_file_is_written_in_place(sources):
     found = {
         file.name: calls
-        for file in (ROOT / folder).glob("*.py")
+        for file in ROOT.glob(sources)
         if (calls := written_in_place(file.read_text(encoding="utf-8")))
     }
     assert found == {}

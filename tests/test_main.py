@@ -173,7 +173,7 @@ def test_an_error_of_another_kind_says_what_to_do(monkeypatch, capsys, error, wr
         ("topo_utils.book.Project.build_book", ["book"]),
         ("topo_utils.book.Project.chapters", ["list"]),
         ("topo_utils.__main__.compare_runs", ["compare", "a", "b"]),
-        ("topo_utils.candidates.pretrain", ["pretrain", "a"]),
+        ("topo_utils.weights.pretrain.pretrain", ["pretrain", "a"]),
         ("topo_utils.store.list_cache", ["cache", "list"]),
     ],
 )

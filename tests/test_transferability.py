@@ -15,7 +15,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.metrics import mutual_info_score
 from threadpoolctl import threadpool_limits
 
-from topo_utils.candidates import Candidate
+from topo_utils.candidates import SmallNetwork
 from topo_utils.training import one_thread
 from topo_utils.transferability import (
     SCORES,
@@ -599,7 +599,7 @@ def test_what_single_scores_refuse():
 @pytest.mark.slow
 def test_no_score_takes_longer_than_the_features():
     torch.manual_seed(0)
-    network = Candidate("residual", 16, (1, 1, 2)).eval()
+    network = SmallNetwork("residual", 16, (1, 1, 2)).eval()
     images = torch.randn(1000, 3, 28, 28)
     labels = np.arange(1000) % 10
 

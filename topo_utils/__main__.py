@@ -565,7 +565,7 @@ def _pdf(options):
 
 
 def _pretrain(options):
-    from topo_utils.candidates import pretrain
+    from topo_utils.weights.pretrain import pretrain
 
     pretrain(options.folder, options.out, epochs=options.epochs, seed=options.seed)
     print(f"The weights are in {options.out}; those of the package are in topo_utils/weights")

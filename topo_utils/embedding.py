@@ -508,8 +508,9 @@ def _fingerprint(network, blocks, images, device, batch_norm):
 @functools.cache
 def _engine():
     """Digest of what turns images and a network into integers."""
-    names = ("cubical", "datasets", "embedding", "models", "training", "volumes")
+    names = ("datasets", "embedding", "models", "training", "volumes")
     sources = [Path(__file__).with_name(f"{name}.py") for name in names]
+    sources += sorted(Path(__file__).with_name("cubical").glob("*.py"))
     return store.digest(*(source.read_bytes() for source in sources), repr(_versions()))
 
 

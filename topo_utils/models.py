@@ -26,7 +26,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision import models as tv
 
-from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
+from topo_utils.candidates import CANDIDATES, SmallNetwork, load_candidate
 from topo_utils.checkpoints import load_checkpoint
 from topo_utils.datasets import IMAGENET_MEAN, IMAGENET_STD
 from topo_utils.training import own_random
@@ -265,7 +265,7 @@ def input_size(model):
         the small networks of `topo_utils.candidates`, else 224.
     """
     model = unwrapped(model)
-    if isinstance(model, Candidate):
+    if isinstance(model, SmallNetwork):
         return 28
     if isinstance(model, tv.VisionTransformer):
         return model.image_size
@@ -379,7 +379,7 @@ def model_blocks(model, pattern=None):
             names = [n for n, _ in model.named_children() if n.startswith(("Conv2d", "Mixed"))]
         case nn.Module(_blocks=nn.ModuleList() as blocks):
             names = [f"_blocks.{i}" for i in range(len(blocks))]
-        case Candidate():
+        case SmallNetwork():
             names = ["stem"] + [f"blocks.{i}" for i in range(len(model.blocks))]
     return names
 
