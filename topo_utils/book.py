@@ -895,7 +895,7 @@ def whole_path(path):
 
 def whole_folder(path):
     """The name of a folder of images with its whole path: a chapter runs in another folder."""
-    return f"folder:{whole_path(path)}"
+    return f"folder:{path and whole_path(path)}"
 
 
 def refuse_repeated(names):
