@@ -18,6 +18,7 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
 from pathlib import Path
@@ -198,7 +199,7 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     if name.startswith("folder:"):
         return _open_folder(name, int(size), n_images, seed, leave_out)
     if name in _SAMPLES:
-        read, labels = _open_samples(_SAMPLES[name])
+        read, labels = _open_samples(name)
     elif name in EMBEDDED_DATASETS:
         read, labels = _open_pixels(name)
     elif name in _TORCHVISION:
@@ -265,10 +266,6 @@ def published_table(name):
     return pandas.read_csv(folder / f"{name}.csv")
 
 
-# ---------------------------------------------------------------------------------------------
-# One function for each source: it gives a reader of the i-th image, and the labels.
-
-
 @dataclass
 class _Files:
     """Reads image files."""
@@ -290,42 +287,14 @@ class _Files:
             raise ValueError(f"{printable(path)} is no readable image: {_reason(error)}") from error
 
 
-def _decode(path, quick=False):
-    """An image file in RGB, turned as its camera says; with `quick` it may be smaller.
-
-    What does not pass here is skipped when a folder is opened, and reading goes through here too.
-    """
-    # Not by its path: what PIL maps into memory then must not become shorter meanwhile, and a TIFF
-    # that is to be turned comes out scrambled.
-    with path.open("rb") as file:
-        try:
-            image = Image.open(file)
-        except UnidentifiedImageError:
-            file.seek(4)
-            heic = file.read(6) in (b"ftyphe", b"ftypmi") and ".heic" not in Image.EXTENSION
-            raise ValueError(_NO_HEIC if heic else "no format that can be read") from None
-        if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
-            raise ValueError(f"more than 8 bits a channel: {image.mode}")
-        if quick:  # a JPEG need not be decoded at its full size to see that it is whole
-            image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
-        image.load()
-        image.getexif()  # is kept in the image, and tells how to turn it
-        for key in ("exif", "Raw profile type exif"):
-            image.info.pop(key, None)  # or all tags are written anew, which fails on malformed ones
-        return ImageOps.exif_transpose(image).convert("RGB")
+# A function for each source gives a reader of the i-th image, and the labels.
 
 
-def _reason(error):
-    """Why a file cannot be read, in words."""
-    return getattr(error, "strerror", None) or printable(error) or type(error).__name__
-
-
-def _open_samples(stem):
+def _open_samples(name):
     # Read as package data: importing foolbox would pull in its whole machinery.
     folder = Path(distribution("foolbox").locate_file("foolbox/data"))
-    paths = sorted(folder.glob(f"{stem}_*"))  # SET_INDEX_LABEL.png, the index with two digits
-    labels = np.array([int(path.stem.split("_")[2]) for path in paths])
-    return _Files(paths), labels
+    paths = sorted(folder.glob(f"{_SAMPLES[name]}_*"))  # SET_INDEX_LABEL.png, two digits an index
+    return _Files(paths), np.array([int(path.stem.split("_")[2]) for path in paths])
 
 
 @functools.cache  # the first comes as text, which takes a second to read
@@ -378,10 +347,15 @@ def _open_folder(name, size, n_images, seed, leave_out):
             f"{printable(place or name)} is not a folder; accepted: folder:PATH with image files "
             "in it, such as folder:."
         )
-    folder, name, known, paths = Path(place), printable(name), _endings(), []
-    found, skipped = _below(folder, leave_out, known)
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    endings = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    folder, name, paths = Path(place), printable(name), []
+    found, skipped = _below(folder, leave_out, endings)
     for path in found:
-        if path.suffix.lower() in known:
+        if path.suffix.lower() in endings:
             paths.append(path)
         elif path.suffix.lower() in _HEIC:
             skipped[path] = _NO_HEIC
@@ -399,7 +373,7 @@ def _open_folder(name, size, n_images, seed, leave_out):
                     "accepted: .jpg, .png and others PIL reads"
                 )
             classes = [path.relative_to(folder).parts[:-1] for path in paths]
-            labels = None  # unless all lie in a folder right below, which is their class
+            labels = None  # unless all lie in folders right below, which are their classes
             if all(classes):
                 labels = np.unique([first for first, *_ in classes], return_inverse=True)[1]
             indices = _draw(name, labels, len(paths), n_images, seed)
@@ -422,18 +396,7 @@ def _open_folder(name, size, n_images, seed, leave_out):
     return Images(name, size, labels, indices, _Files(paths, folder), skipped)
 
 
-def _endings():
-    """Endings of the names of files that can be read."""
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        pass
-    else:
-        register_heif_opener()
-    return {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-
-
-def _below(folder, leave_out, known):
+def _below(folder, leave_out, endings):
     """Files in a folder and below, in order; and by path why parts of it are left out."""
     root = Path(os.path.realpath(folder))
     output = leave_out and Path(os.path.realpath(leave_out))
@@ -448,14 +411,13 @@ def _below(folder, leave_out, known):
         if seen and root.is_relative_to(real):
             left_out[here] = "a link to a folder that it lies in"
             continue
-        seen[real] = here
+        seen[real], by = here, ""
         try:
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
             left_out[here] = _reason(error)
             continue
         names = {entry.name for entry in entries}
-        by = ""
         if {"_static", "searchindex.js"} <= names or here.name == "jupyter_execute":
             by = "a rendered page"
         elif here != folder and (OUTPUT_MARK in names or real == output):
@@ -465,20 +427,50 @@ def _below(folder, leave_out, known):
         if by:
             made.append(real)
             below = (Path(name) for _, _, names in os.walk(here) for name in names)
-            if count := sum(path.suffix.lower() in known for path in below):
+            if count := sum(path.suffix.lower() in endings for path in below):
                 left_out[here] = f"{by}: {count} picture{'s' if count > 1 else ''}"
             continue
         for entry in entries:
-            path = here / entry.name
             if entry.name.startswith("."):
                 continue
+            path = here / entry.name
             if entry.is_dir(follow_symlinks=False):
                 waiting.appendleft(path)
-            elif entry.is_symlink() and path.is_dir():
+            elif path.is_dir():
                 waiting.append(path)
             else:
                 files.append(path)
     return sorted(files), left_out
+
+
+def _decode(path, quick=False):
+    """An image file in RGB, turned as its camera says; with `quick` it may be smaller.
+
+    What does not pass here is skipped when a folder is opened, and reading goes through here too.
+    """
+    # Not by its path: what PIL maps into memory then must not become shorter meanwhile, and a TIFF
+    # that is to be turned comes out scrambled.
+    with path.open("rb") as file:
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            file.seek(4)
+            heic = file.read(6) in (b"ftyphe", b"ftypmi") and ".heic" not in Image.EXTENSION
+            raise ValueError(_NO_HEIC if heic else "no format that can be read") from None
+        if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
+            raise ValueError(f"more than 8 bits a channel: {image.mode}")
+        if quick:  # a JPEG need not be decoded at its full size to see that it is whole
+            image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
+        image.load()
+        image.getexif()  # is kept in the image, and tells how to turn it
+        for key in ("exif", "Raw profile type exif"):
+            image.info.pop(key, None)  # or all tags are written anew, which fails on malformed ones
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _reason(error):
+    """Why a file cannot be read, in words."""
+    return getattr(error, "strerror", None) or printable(error) or type(error).__name__
 
 
 def printable(text):
@@ -515,10 +507,8 @@ def _trouble_with(path):
 def _trouble_of(path, *state):
     try:
         _decode(path, quick=True)
-    # PIL raises errors of many kinds for files that are broken, or too large.
-    except Exception as error:
+    except Exception as error:  # PIL has many kinds for files that are broken, or too large
         return _reason(error)
-    return None
 
 
 def check_size(size, n_images=1, bytes_a_pixel=24):
