@@ -222,6 +222,36 @@ def test_whatever_way_leads_to_it_is_told(way, monkeypatch):
     assert told[0] == told[2] != told[1]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from . import inner; A = inner.A",
+        "from .inner import A",
+        "from ..top import A",
+        "from .. import top; A = top.A",
+        "import pack.sub.inner as inner; A = inner.A",
+        "import pack.top; A = pack.top.A",
+    ],
+)
+def test_what_a_function_imports_is_told(statement, monkeypatch):
+    told = []
+    for number in "232":
+        modules = {}
+        for name in ("pack", "pack.sub", "pack.sub.net", "pack.sub.inner", "pack.top"):
+            modules[name] = types.ModuleType(name)
+            modules[name].__package__ = "pack.sub" if "sub" in name else "pack"
+            monkeypatch.setitem(sys.modules, name, modules[name])
+            above, _, last = name.rpartition(".")
+            if above:
+                setattr(modules[above], last, modules[name])
+        modules["pack.sub.inner"].A = modules["pack.top"].A = int(number)
+        source = "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+        source += f"        {statement}; return x * A"
+        exec(compile(source, "own.py", "exec"), vars(modules["pack.sub.net"]))
+        told.append(lines(modules["pack.sub.net"].Net()))
+    assert told[0] == told[2] != told[1]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", DARK_WAYS)
 def test_code_that_may_reach_anything_is_not_told(way, monkeypatch):
@@ -270,6 +300,7 @@ class Rich(nn.Module):
         self.names = {"a", "b", "c", torch.float32, (1, "d")}
         self.objects = [object(), slice(1, None), re.compile("a+"), Path("a"), torch.Size([1])]
         self.functions = {F.relu: torch.sigmoid, "b": torch.Tensor.relu, max: [].append}
+        self.bound = ["{}".format, torch.ones(2).sum, torch.ops.aten.relu, F.gelu, np.add.reduce]
         self.generator = torch.Generator().manual_seed(3)
         self.drawn = np.random.default_rng(3)
         self.kinds = (defaultdict(list, a=[1]), OrderedDict(b=2), Counter("abba"), np.add)

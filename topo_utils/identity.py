@@ -120,7 +120,7 @@ _MADE_OF = {
 }
 #: Their state is that of the process: a network that draws from a generator is never the same.
 _PROCESS = (random.random.__self__, np.random.rand.__self__, torch.default_generator)
-_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_LOCKS = type(threading.Lock()), type(threading.RLock())
 #: What code reaches through these depends on texts that are made as it runs.
 _REACH_ANYTHING = (eval, exec, globals, __import__, importlib.import_module)
 _REACH_ANYTHING += (sys.modules, os.environ, os.getenv)
@@ -179,23 +179,20 @@ class _Lines:
 
     def value(self, value):
         kind = type(value)
-        if _reaches_anything(value):
-            self.unknown(value)
+        mutable = kind not in (*_PLAIN, *_LOCKS, tuple, frozenset, types.CodeType)
+        if mutable and id(value) in self.seen:
+            self.say("as", self.seen[id(value)][0])
+            return
+        if mutable:  # it is kept, so that no other gets its id
+            self.seen[id(value)] = self.where, value
         if kind in _PLAIN:
             told = hex(value) if kind is int else repr(value)  # large integers have no repr
             self.say(kind.__name__, told if len(told) < 1000 else store.digest(told))
-            return
-        if kind in _LOCKS or any(value is known for known in _PROCESS):
+        elif kind in _LOCKS or any(value is known for known in _PROCESS):
             self.say(kind.__name__)
-            return
-        # Objects that can contain themselves, which the rest can only do through these.
-        if kind not in (tuple, frozenset, types.CodeType):
-            if id(value) in self.seen:
-                self.say("as", self.seen[id(value)][0])
-                return
-            # The value is kept, so that no other gets its id.
-            self.seen[id(value)] = self.where, value
-        if isinstance(value, torch.Tensor):
+        elif _reaches_anything(value):
+            self.unknown(value)
+        elif isinstance(value, torch.Tensor):
             self.tensor(value)
         elif isinstance(value, nn.Module):
             self.network(value)
@@ -344,8 +341,8 @@ class _Lines:
         try:
             reduce = copyreg.dispatch_table.get(type(value), lambda value: value.__reduce_ex__(4))
             # pybind11 would make its functions again by `eval`.
-            compiled = type(value) is types.BuiltinFunctionType and name in dir(home)
-            parts = name if compiled else reduce(value)
+            known = type(value) is types.BuiltinFunctionType and getattr(home, name, None) is value
+            parts = name if known else reduce(value)
         except Exception:
             self.unknown(value)
         if isinstance(parts, str):  # something that its module has under this name
@@ -405,8 +402,6 @@ def _is_installed_module(name):
     module = sys.modules.get(name)
     if module is None or name == "__main__":
         return name is None
-    if isinstance(module, torch._ops._OpNamespace | torch._ops._Ops):
-        return name.removeprefix("torch.ops.") in _OPERATORS
     if _file(name):
         return _is_installed(_file(name))
     # Built in, or a package without a file of its own.
