@@ -194,6 +194,25 @@ def test_a_child_that_is_called_as_a_wrapper_stays(place, name):
         assert same(loaded(held, Wrapped(small())), network)
 
 
+def test_a_part_that_is_called_as_a_wrapper_may_be_wrapped(place):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.module = nn.Conv2d(3, 3, 3), nn.Sequential()
+            self.module.add_module("stem", nn.Conv2d(3, 3, 3))
+
+        def forward(self, images):
+            return self.module(self.stem(images))
+
+    network = Twice()
+    for part in ("module.", "module.stem.", "stem."):
+        state = network.state_dict()
+        for name in [name for name in state if name.startswith(part)]:
+            state[f"{part}_orig_mod.{name.removeprefix(part)}"] = state.pop(name)
+        for held in (state, before("module.")(state), {"model": state}):
+            assert same(loaded(held, Twice()), network)
+
+
 def test_wrappers_of_the_network_itself_make_no_difference(place):
     network = trained()
     for around in (nn.DataParallel, torch.compile):

@@ -7,6 +7,7 @@ import os
 import pickle
 import stat
 import struct
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -65,6 +66,14 @@ def levels(images):
 
 
 # --- What is installed with the package
+
+
+def test_importing_the_module_costs_little():
+    code = "import sys, topo_utils.datasets; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    heavy = {"torchvision", "pandas", "sklearn", "mlxtend", "scipy", "xarray", "numba"}
+    assert not heavy & set(loaded.split())
+    assert "topo_utils.datasets" in loaded.split()
 
 
 def test_the_names_are_the_ones_of_the_specification():
@@ -699,6 +708,16 @@ def test_no_file_stays_open(tmp_path):
         load_images(f"folder:{tmp_path}", 8)
         gc.collect()
     assert not [w for w in caught if issubclass(w.category, ResourceWarning)]
+
+
+def test_a_folder_without_a_name_is_not_the_current_one(tmp_path, monkeypatch):
+    grey(1).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"folder: is not a folder; accepted: .*such as folder:\.$"
+    ):
+        load_images("folder:", 8)
+    assert levels(load_images("folder:.", 8)[0]) == [1]
 
 
 def test_folders_that_are_refused(tmp_path):

@@ -98,7 +98,7 @@ class Net(Base):
     def rest(self, x, alpha=71):
         x = [part * 73 for part in x][0]
         x = own_helpers.inner.deep(getattr(own_helpers, self.kind)(x))
-        return eval("by_text")(act(helper(Step.apply(x))))
+        return by_text(act(helper(Step.apply(x))))
 
 def by_text(x):
     return x + 79
@@ -161,31 +161,17 @@ EDITS = [
 
 #: Ways from a forward pass to a number 2: what stands before, and what is computed.
 WAYS = {
-    "subclasses": (
-        "class Op: pass\nclass Sub(Op):\n    def go(self, x): return x * 2",
-        "Op.__subclasses__()[0]().go(x)",
-    ),
     "metaclass": ("class Kind(type): factor = 2\nclass C(metaclass=Kind): pass", "x * C.factor"),
-    "globals": ("A = 2", "x * globals()['A']"),
-    "sys.modules": ("A = 2", "x * sys.modules[__name__].A"),
-    "eval": ("A = 2", "eval('x * A')"),
-    "import_module": ("helpers.A = 2", "x * importlib.import_module('helpers').A"),
     "__getattr__": ("helpers.__getattr__ = lambda name: 2", "x * helpers.A"),
     "method of tensors": ("torch.Tensor.own = lambda self: self * 2", "x.own()"),
     "value in torch": ("torch.own = 2", "x * torch.own"),
     "built in": ("builtins.own = 2", "x * own"),
-    "environment": ("os.environ['OWN'] = '2'", "x * int(os.environ['OWN'])"),
     "large": ("A = (1 << 20_000) + 2", "x * (A % 3)"),
     "masked": ("A = np.ma.array([3, 4], mask=[0, 2 != 3])", "x * A.sum()"),
     "slots": ("@dataclasses.dataclass(slots=True)\nclass C:\n    a: int = 2\nc = C()", "x * c.a"),
     "autograd": (
         "class Step(torch.autograd.Function):\n    @staticmethod\n"
         "    def forward(ctx, x): return x * 2\nstep = Step.apply",
-        "step(x)",
-    ),
-    "script": ("step = torch.jit.trace(lambda x: x * 2, torch.ones(3))", "step(x)"),
-    "tensor of a script": (
-        "w = torch.arange(5000) == 2\nstep = torch.jit.trace(lambda x: x * w, torch.ones(5000))",
         "step(x)",
     ),
     "methodcaller": (
@@ -198,27 +184,80 @@ WAYS = {
 NAMES = "builtins dataclasses importlib operator os random sys threading torch types"
 
 
+#: Ways to what depends on a text, on the environment, or on what else there is.
+DARK_WAYS = {
+    "subclasses": ("class Op:\n    def go(self, x): return x", "Op.__subclasses__()[0]().go(x)"),
+    "globals": ("A = 2", "x * globals()['A']"),
+    "sys.modules": ("A = 2", "x * sys.modules[__name__].A"),
+    "eval": ("A = 2", "eval('x * A')"),
+    "another name": ("class Names: run = eval", "Names.run('x')"),
+    "import_module": ("helpers.A = 2", "x * importlib.import_module('helpers').A"),
+    "environment": ("os.environ['OWN'] = '2'", "x * int(os.environ['OWN'])"),
+    "variable": ("from os import getenv", "x * getenv('OWN')"),
+    "script": ("step = torch.jit.trace(lambda x: x * 2, torch.ones(3))", "step(x)"),
+}
+
+
+def own_network(before, computed, monkeypatch):
+    """A network that computes something, of a module of the user's own."""
+    own, helpers = types.ModuleType("own"), types.ModuleType("helpers")
+    monkeypatch.setitem(sys.modules, "own", own)
+    monkeypatch.setitem(sys.modules, "helpers", helpers)
+    source = f"import {', '.join(NAMES.split())}, helpers\nimport numpy as np\n{before}\n"
+    source += f"class Net(torch.nn.Module):\n    def forward(self, x): return {computed}"
+    exec(compile(source, "own.py", "exec"), vars(own))
+    return own.Net()
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", WAYS)
 def test_whatever_way_leads_to_it_is_told(way, monkeypatch):
     before, computed = WAYS[way]
     for place in torch, torch.Tensor, builtins:  # so that it is gone afterwards
         monkeypatch.setattr(place, "own", None, raising=False)
-    monkeypatch.setenv("OWN", "")
     told = []
     for number in "232":
-        own, helpers = types.ModuleType("own"), types.ModuleType("helpers")
-        monkeypatch.setitem(sys.modules, "own", own)
-        monkeypatch.setitem(sys.modules, "helpers", helpers)
-        source = f"import {', '.join(NAMES.split())}, helpers\nimport numpy as np\n"
-        source += f"{before.replace('2', number)}\nclass Net(torch.nn.Module):\n"
-        exec(
-            compile(f"{source}    def forward(self, x): return {computed}", "own.py", "exec"),
-            vars(own),
-        )
-        told.append(lines(own.Net()))
+        told.append(lines(own_network(before.replace("2", number), computed, monkeypatch)))
         random.random()
     assert told[0] == told[2] != told[1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from . import inner; A = inner.A",
+        "from .inner import A",
+        "from ..top import A",
+        "from .. import top; A = top.A",
+        "import pack.sub.inner as inner; A = inner.A",
+        "import pack.top; A = pack.top.A",
+    ],
+)
+def test_what_a_function_imports_is_told(statement, monkeypatch):
+    told = []
+    for number in "232":
+        modules = {}
+        for name in ("pack", "pack.sub", "pack.sub.net", "pack.sub.inner", "pack.top"):
+            modules[name] = types.ModuleType(name)
+            modules[name].__package__ = "pack.sub" if "sub" in name else "pack"
+            monkeypatch.setitem(sys.modules, name, modules[name])
+            above, _, last = name.rpartition(".")
+            if above:
+                setattr(modules[above], last, modules[name])
+        modules["pack.sub.inner"].A = modules["pack.top"].A = int(number)
+        source = "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+        source += f"        {statement}; return x * A"
+        exec(compile(source, "own.py", "exec"), vars(modules["pack.sub.net"]))
+        told.append(lines(modules["pack.sub.net"].Net()))
+    assert told[0] == told[2] != told[1]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", DARK_WAYS)
+def test_code_that_may_reach_anything_is_not_told(way, monkeypatch):
+    monkeypatch.setenv("OWN", "")
+    with pytest.raises(Unknown, match="what it computes cannot be told from "):
+        describe(own_network(*DARK_WAYS[way], monkeypatch))
 
 
 @pytest.mark.parametrize(("old", "new"), EDITS)
@@ -261,6 +300,7 @@ class Rich(nn.Module):
         self.names = {"a", "b", "c", torch.float32, (1, "d")}
         self.objects = [object(), slice(1, None), re.compile("a+"), Path("a"), torch.Size([1])]
         self.functions = {F.relu: torch.sigmoid, "b": torch.Tensor.relu, max: [].append}
+        self.bound = ["{}".format, torch.ones(2).sum, torch.ops.aten.relu, F.gelu, np.add.reduce]
         self.generator = torch.Generator().manual_seed(3)
         self.drawn = np.random.default_rng(3)
         self.kinds = (defaultdict(list, a=[1]), OrderedDict(b=2), Counter("abba"), np.add)

