@@ -94,6 +94,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
+from topo_utils.intervals import resamples
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, trained
 
@@ -247,7 +248,7 @@ CONTROLS = {
     "number of parameters": "parameters",
 }
 rng = np.random.default_rng(seed)
-chosen = rng.integers(len(configurations), size=(2000, len(configurations), 1))
+chosen = resamples(len(configurations), 2000, rng)[:, :, None]
 chosen_seeds = rng.integers(n_seeds, size=(2000, len(configurations), n_seeds))
 
 

@@ -254,7 +254,7 @@ pd.DataFrame(table)
 
 # %% tags=["remove-cell"]
 gain, gain_untrained, gain_learned = gains["rings", "graph"]
-euclidean = gains["rings", "Euclidean"][0]
+gain_euclidean = gains["rings", "Euclidean"][0]
 rings = clouds[(clouds["data"] == "rings") & (clouds["metric"] == "graph")]
 at_start, at_end = (rings[rings["layer"] == layer] for layer in (0, depth + 1))
 is_true = (at_start[["β₀", "β₁"]] == n_pairs).all(axis=1)
@@ -278,9 +278,9 @@ glue(
     gain_learned=gain_learned.value,
     gain_learned_low=gain_learned.low,
     gain_learned_high=gain_learned.high,
-    euclidean_gain=euclidean.value,
-    euclidean_low=euclidean.low,
-    euclidean_high=euclidean.high,
+    euclidean_gain=gain_euclidean.value,
+    euclidean_low=gain_euclidean.low,
+    euclidean_high=gain_euclidean.high,
 )
 
 # %% [markdown]
@@ -443,7 +443,7 @@ record_finding(
         "fall_of_relu_less_tanh_through_training": gain_learned,
         "share_of_clouds_halved": halved.mean(),
         "share_of_clouds_at_lowest": lowest.mean(),
-        "euclidean_fall_of_relu_less_tanh": euclidean,
+        "euclidean_fall_of_relu_less_tanh": gain_euclidean,
         "digits_fall_of_relu_less_tanh": gains["digits", "graph"][0],
     },
 )

@@ -11,19 +11,11 @@ from topo_utils.intervals import Estimate, check_bootstrap, resamples
 
 
 def correlation(x, y, *given, ranks=True):
-    """Spearman's correlation along the last axis, or what is left of it given other columns.
+    """Spearman's correlation of x and y (..., N) along the last axis; of numbers without ranks.
 
-    Parameters
-    ----------
-    x, y, *given : array-like, shapes (..., N) that broadcast
-        Two columns of N numbers, and those to account for on both sides, by least squares.
-    ranks : bool
-        Whether ranks are correlated; else the numbers themselves (Pearson).
-
-    Returns
-    -------
-    numpy.ndarray, shape (...)
-        From -1 to 1, to 12 digits; 0 where a column does not vary or follows from the given ones.
+    With columns that are given, it is what is left when these are accounted for on both sides, by
+    least squares. An array (...) of numbers from -1 to 1, to 12 digits; 0 where a column does not
+    vary, or follows from those that are given.
     """
     columns = np.stack(np.broadcast_arrays(x, y, *given), axis=-2).astype(float)
     if ranks:
@@ -50,22 +42,20 @@ def rank_agreement(scores, accuracies, *, n_bootstrap=2000, confidence=0.95, see
     """How well a score agrees with the accuracies that the models reached.
 
     Pearson's correlation, Kendall's tau-b, Spearman's, and the weighted Kendall correlation
-    (`scipy.stats.weightedtau`: exchanges among the best models weigh most). The intervals are
-    percentiles over resamples of the models. A resample holds some models more than once, and
-    with few models the intervals are rough.
+    (`scipy.stats.weightedtau`: exchanges among the best models weigh most; Vigna, A weighted
+    correlation index for rankings with ties, WWW 2015). A resample of the models holds some more
+    than once, and with few models the intervals are rough.
 
     Parameters
     ----------
     scores : array-like, shape (M,)
         Of M >= 3 models, oriented so that higher means better: the weighted Kendall correlation of
-        -s is not minus that of s, so a score of which less is better is to be negated before, not
-        its correlation afterwards.
+        -s is not minus that of s, so negate a score of which less is better, not its correlation.
     accuracies : array-like, shape (M,)
         Of the same models in the same order; two Series must have the same index.
     n_bootstrap, confidence, seed
-        As for `topo_utils.intervals.bootstrap`. Resamples in which all scores or all accuracies are
-        equal have no correlation and are left out; ``attrs["left_out"]`` of the result tells how
-        many.
+        As for `bootstrap`. Resamples in which all scores or all accuracies are equal are left out;
+        ``attrs["left_out"]`` of the result tells how many.
 
     Returns
     -------
@@ -76,12 +66,8 @@ def rank_agreement(scores, accuracies, *, n_bootstrap=2000, confidence=0.95, see
     Raises
     ------
     ValueError
-        As `bootstrap`; other shapes or lengths, different models, fewer than three, NaN or infinite
-        values, scores or accuracies that are all equal.
-
-    References
-    ----------
-    Vigna, A weighted correlation index for rankings with ties, WWW 2015.
+        As `bootstrap`; different shapes or models, fewer than three, NaN or infinite values, scores
+        or accuracies that are all equal.
     """
     check_bootstrap(n_bootstrap, confidence)
     both = isinstance(scores, pd.Series) and isinstance(accuracies, pd.Series)
@@ -109,11 +95,11 @@ def rank_agreement(scores, accuracies, *, n_bootstrap=2000, confidence=0.95, see
         raise ValueError(f"no resample of {n_bootstrap} has a correlation; take more of them")
     # In parts, since each resample needs a square of the number of models.
     parts = [_correlations(s[part], a[part]) for part in np.array_split(draws, 20)]
-    found = Estimate.from_draws(
-        _correlations(s[None], a[None])[0], np.concatenate(parts), confidence
+    whole = _correlations(s[None], a[None])[0]
+    table = pd.DataFrame(
+        vars(Estimate.from_draws(whole, np.concatenate(parts), confidence)),
+        index=["pearson", "kendall", "spearman", "weighted_kendall"],
     )
-    names = ["pearson", "kendall", "spearman", "weighted_kendall"]
-    table = pd.DataFrame(dict(zip(("value", "low", "high"), found, strict=True)), index=names)
     table.attrs["left_out"] = n_bootstrap - len(draws)
     return table
 

@@ -45,13 +45,7 @@ def topological_complexity(profile):
 
 
 def relative_depth(n_blocks):
-    """Depth of each block: first block 0, last block 1; shape (n_blocks,).
-
-    Raises
-    ------
-    ValueError
-        Fewer than two blocks.
-    """
+    """Depth of each block (n_blocks,): first 0, last 1; ValueError with fewer than two."""
     if n_blocks < 2:
         raise ValueError(f"{n_blocks} block has no relative depth; at least two are needed")
     return np.linspace(0.0, 1.0, n_blocks)
@@ -67,7 +61,7 @@ class Decay(Estimate):
         Slope of log(1 + mean Omega) on relative depth: exp(slope) is the factor from first to last
         block along the fitted line; negative when complexity falls.
     low, high : float
-        Percentile interval of the slope, by a bootstrap over images.
+        Its interval, by a bootstrap over images.
     minimum_depth : float
         Relative depth, 0 to 1, of the lowest point of the mean curve (the first of them).
     minimum, first, last : float
@@ -103,7 +97,8 @@ def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0)
     """Rate of decay of topological complexity along the depth of a network.
 
     The slope of log(1 + mean Omega over images) on relative depth, by least squares, with a
-    bootstrap over images; beside it the minimum, since many curves are not monotone.
+    bootstrap over images; beside it the minimum, since many curves are not monotone. A slope within
+    rounding of 0 is 0.
 
     Parameters
     ----------
@@ -114,12 +109,11 @@ def decay(omega, *, relative_to=None, n_bootstrap=2000, confidence=0.95, seed=0)
         is then that of log(1 + mean Omega) minus its counterpart's, and both share the resamples,
         so that the interval is that of the paired difference of two decays.
     n_bootstrap, confidence, seed
-        As for `topo_utils.intervals.bootstrap`.
+        As for `bootstrap`.
 
     Returns
     -------
     Decay
-        A slope within rounding of 0 is 0.
 
     Raises
     ------
@@ -163,7 +157,8 @@ def theta_score(omega, *, penalty=1e-3, positions=None):
     """The transferability score theta of a network; the lower, the better, its authors say.
 
     With y = Omega / ||Omega||_2 over the blocks and x = 1, ..., L, a cubic polynomial is fitted by
-    ridge regression, the intercept unpenalised:
+    ridge regression, the intercept unpenalised (Suresh et al., arXiv 2311.04592; coefficients and
+    penalty as in the code that the authors published):
 
         minimise  sum (y - c0 - c1 x - c2 x^2 - c3 x^3)^2 + penalty (c1^2 + c2^2 + c3^2),
         theta = c1 + c2 / 2 + c3 / 2
@@ -171,12 +166,12 @@ def theta_score(omega, *, penalty=1e-3, positions=None):
     Parameters
     ----------
     omega : xarray.DataArray, dims (image and) block, or array-like, shape (N, L) or (L,)
-        Omega by block for one threshold; averaged over images first. L >= 5: a cubic has four
-        coefficients.
+        Omega by block for one threshold, averaged over images first; L >= 5, since a cubic has
+        four coefficients.
     penalty : float
-        Of the ridge regression, at least 0; the authors use 1e-3.
+        At least 0; the authors use 1e-3.
     positions : array-like, shape (L,), optional
-        Other values for x, to see what theta owes to this choice of the depth axis.
+        Other values for x, all different, to see what theta owes to this choice of the depth axis.
 
     Returns
     -------
@@ -186,13 +181,7 @@ def theta_score(omega, *, penalty=1e-3, positions=None):
     Raises
     ------
     ValueError
-        Fewer than five blocks, NaN, infinite or negative values, a curve that is 0 everywhere, a
-        negative penalty, positions that are not L different numbers.
-
-    References
-    ----------
-    Suresh et al., arXiv 2311.04592, the score for transfer learning; the coefficients and the
-    penalty as in the code that the authors published.
+        Values that are no counts, a curve that is 0 everywhere, or any of these out of range.
     """
     from sklearn.linear_model import Ridge
 

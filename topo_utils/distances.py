@@ -22,25 +22,13 @@ NOTHING_TO_COMPARE = (
 
 
 def profile_distance(omega_a, omega_b):
-    """How much two complexity curves differ in shape; no unit, at least 0.
+    """How much two complexity curves differ in shape; a number from 0, without unit.
 
     The root mean square, over 32 points of relative depth, of the difference of the two mean curves
     log(1 + mean Omega), each minus its own mean over depth: a factor that all blocks share makes no
     difference. A distance of 0.1 is a ratio of the curves that varies by about 10 % along depth.
-
-    Parameters
-    ----------
-    omega_a, omega_b : xarray.DataArray, dims image and block, or array-like, shape (N, L)
-        Omega by image and block, for one threshold; the numbers of images and of blocks may differ.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        As `decay`, but one image is enough.
+    Curves are as for `decay`, but one image is enough, and the numbers of images and of blocks may
+    differ.
     """
     a, b = (_shapes(image_by_block(omega).mean(axis=0)) for omega in (omega_a, omega_b))
     return float(_distance(np.mean((a - b) ** 2)))
@@ -52,31 +40,19 @@ def profile_distances(curves, pairs, *, n_bootstrap=1000, confidence=0.95, seed=
     `profile_distance` of two noisy means is too large, and of resampled ones again; both are
     corrected by the split-half floor, the distance that halves of the same images have from one
     another, brought to the size of the whole. Curves of the same images share the resamples, so
-    that they are compared image by image.
-
-    Parameters
-    ----------
-    curves, n_bootstrap, confidence, seed
-        As for `invariance`.
-    pairs : sequence of (str, str)
-        Names of curves.
+    that they are compared image by image. Parameters and errors are those of `invariance`.
 
     Returns
     -------
     pandas.DataFrame
         One row for each pair: a, b, distance (the floor subtracted) with low and high, and floor.
-
-    Raises
-    ------
-    ValueError
-        As `decay`; no pairs; a name that is not among the curves.
     """
     return _distances(curves, pairs, n_bootstrap, confidence, seed)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invariance(Estimate):
-    """What `invariance` finds.
+    """What `invariance` finds; its verdict is that of `invariance_verdict`.
 
     Attributes
     ----------
@@ -85,12 +61,9 @@ class Invariance(Estimate):
         what should differ; and its bootstrap interval. All ratios are NaN where what should differ
         does not, beyond its noise, so that there is nothing to divide by, or where neither curve of
         a change itself changes with depth, as where nothing is counted.
-    verdict : str
-        By `invariance_verdict`.
     pairs : pandas.DataFrame
-        One row for each pair: a, b, kind ("change" or "comparison"), distance (the floor
-        subtracted) with low and high, floor, and the ratio to the median comparison with ratio_low
-        and ratio_high.
+        The table of `profile_distances` with a column kind ("change" or "comparison"), and the
+        ratio of each pair to the median comparison with ratio_low and ratio_high.
     """
 
     pairs: pd.DataFrame = field(compare=False, repr=False)
@@ -109,11 +82,7 @@ def invariance_verdict(low, high):
 
     "reproduced" when the upper end is below 0.25, "not reproduced" when the lower end is above 0.5,
     "reproduced with limits" between; "inconclusive" when both are NaN, since there is no ratio.
-
-    Raises
-    ------
-    ValueError
-        One end that is NaN, or low above high.
+    Refused (ValueError) are an interval with one end that is NaN, and one with low above high.
     """
     if np.isnan(low) and np.isnan(high):
         return "inconclusive"
@@ -142,7 +111,7 @@ def invariance(curves, changes, comparisons, *, n_bootstrap=1000, confidence=0.9
     changes, comparisons : sequence of (str, str)
         Pairs of names: what should be the same, and what should differ.
     n_bootstrap, confidence, seed
-        As for `topo_utils.intervals.bootstrap`; the seed is also that of the split halves.
+        As for `bootstrap`; the seed is also that of the split halves.
 
     Returns
     -------

@@ -16,10 +16,8 @@ class Estimate:
 
     Attributes
     ----------
-    value : float
-        Or an array of them, one estimate for each entry.
-    low, high : float, optional
-        The ends of the interval, of the same shape; None where there is none.
+    value, low, high : float, or arrays of one shape
+        The number and the ends of its interval, which are None where there is none.
     """
 
     value: float
@@ -44,17 +42,9 @@ class Estimate:
 
     @classmethod
     def from_draws(cls, value, draws, confidence=0.95):
-        """A number with the percentile interval of its resamples.
+        """A number, or an array (...), with the percentile interval of its resamples (B, ...).
 
-        Parameters
-        ----------
-        value : float or array, shape (...)
-            The number itself.
-        draws : array-like, shape (B, ...)
-            The same in B resamples. Where one is NaN, it is left out; without any other there is
-            no interval but NaN.
-        confidence : float
-            Of the interval, between 0 and 1.
+        Resamples where it is NaN are left out; without any others the interval is NaN, too.
         """
         draws = np.asarray(draws, dtype=float)
         draws = draws[~np.isnan(draws).reshape(len(draws), -1).any(axis=1)]
@@ -64,10 +54,7 @@ class Estimate:
 
 
 def resamples(n, n_bootstrap, seed):
-    """Indices (B, n) of B = `n_bootstrap` draws of n things out of n, with replacement.
-
-    The seed is a number, or a `numpy.random.Generator` to go on with.
-    """
+    """Indices (B, n) of B = `n_bootstrap` draws of n things out of n, with replacement."""
     return np.random.default_rng(seed).integers(n, size=(n_bootstrap, n))
 
 
@@ -77,23 +64,20 @@ def bootstrap(statistic, n, *, n_bootstrap=2000, confidence=0.95, seed=0, vector
     Parameters
     ----------
     statistic : callable
-        What it gives for indices (n,) of the things that count, a number or an array. Vectorised,
-        it takes indices (B, n) and gives B of these at once.
-    n : int
-        Number of things: images, networks or seeds.
-    n_bootstrap : int
-        Number of resamples.
+        Gives a number, or an array, for indices (n,) of the things that count; NaN leaves a
+        resample out.
+    n, n_bootstrap : int
+        Number of things (images, networks, seeds), and of resamples.
     confidence : float
         Of the interval, between 0 and 1.
     seed : int or numpy.random.Generator
-        Of the resamples.
+        Of the resamples; a generator goes on where it is.
     vectorised : bool
-        Whether the statistic takes many resamples at once.
+        Whether the statistic takes indices (B, n) and gives B numbers or arrays at once.
 
     Returns
     -------
     Estimate
-        Resamples of which the statistic is NaN are left out of the interval.
 
     Raises
     ------
@@ -109,16 +93,11 @@ def bootstrap(statistic, n, *, n_bootstrap=2000, confidence=0.95, seed=0, vector
 
 
 def bootstrap_mean(values, **settings):
-    """Mean of N >= 2 numbers, with its bootstrap interval; settings as for `bootstrap`.
+    """Mean of N >= 2 numbers, all finite, with its interval; settings and errors as of `bootstrap`.
 
     Two methods measured on the same seeds or splits are compared by their differences: resampling
     these keeps the pairs together. With few numbers the interval is too narrow, and it is never
     wider than the numbers themselves.
-
-    Raises
-    ------
-    ValueError
-        As `bootstrap`; fewer than two values, or one that is not finite.
     """
     values = np.asarray(values.tolist() if hasattr(values, "tolist") else values, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():

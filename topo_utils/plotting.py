@@ -55,10 +55,7 @@ def log_counts(ax):
 
 
 def _curves(profiles):
-    """Each label with its colour, relative depth, mean curve and standard error (or None).
-
-    Labels that agree up to " (" share a colour. Profiles are Omega (N, L), by label.
-    """
+    """Of Omega (N, L) by label: label, colour, relative depth, mean, standard error (or None)."""
     colours = {}
     for label, omega in profiles.items():
         omega = np.asarray(omega, dtype=float)
@@ -70,16 +67,8 @@ def _curves(profiles):
 def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
     """Mean complexity on relative depth, with a band of one standard error.
 
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Where to draw.
-    curves : dict of str to array-like (N, L)
-        Omega by image and block, by label. Labels that agree up to " (" share a colour.
-    dashed : collection of str
-        Labels to draw dashed.
-    ylabel : str
-        What is on the vertical axis.
+    `curves` has Omega (N, L) by image and block, by label. Labels that agree up to " (" share a
+    colour; those in `dashed` are drawn dashed.
     """
     positive = False
     for label, colour, depth, mean, error in _curves(curves):
@@ -141,19 +130,9 @@ def _surface(points):
 def interactive_sublevel_sets(figure, volume, thresholds, *, start=0):
     """On a page of the book, put a slider over the threshold in the place of a static figure.
 
-    It shows the sublevel set of a volume in three dimensions, and its Betti numbers. The page draws
-    it by itself; a notebook shows nothing.
-
-    Parameters
-    ----------
-    figure : str
-        The name of the figure in its cell's metadata.
-    volume : array-like (C, H, W)
-        A small one: the page gets each point's place on the slider.
-    thresholds : array-like (T,)
-        The stops of the slider, increasing.
-    start : int
-        The stop that is shown at first.
+    It shows the sublevel set of a small volume (C, H, W) and its Betti numbers at increasing
+    thresholds (T,), first at the stop `start`. The figure is named in its cell's metadata. The page
+    draws it by itself; a notebook shows nothing.
     """
     volume, thresholds = np.asarray(volume, dtype=float), np.asarray(thresholds, dtype=float)
     _show_interactive(
@@ -171,18 +150,10 @@ def interactive_sublevel_sets(figure, volume, thresholds, *, start=0):
 
 
 def interactive_curves(figure, profiles, shapes, *, dashed=()):
-    """On a page of the book, let the points of a figure of complexity by depth tell what they are.
+    """On a page of the book, let the points of a figure made by `plot_curves` tell what they are.
 
-    Parameters
-    ----------
-    figure : str
-        The name of the figure in its cell's metadata.
-    profiles : dict of str to xarray.DataArray (image, block, degree)
-        Betti numbers at one threshold, by label. Labels that agree up to " (" share a colour.
-    shapes : dict of str to sequence of tuple
-        The shape of each block's output, under the same labels.
-    dashed : collection of str
-        Labels to draw dashed.
+    `profiles` has Betti numbers (image, block, degree) at one threshold, by label, and `shapes` the
+    shape of each block's output. The figure is named in its cell's metadata.
     """
     from plotly.graph_objects import Figure
 

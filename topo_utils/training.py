@@ -108,30 +108,12 @@ def one_thread(seed=None):
 
 
 def train_classifier(model, inputs, labels, *, epochs, seed=0, batch_size=32, learning_rate=3e-3):
-    """Train a network in place: Adam, cross-entropy, a learning rate that falls along a cosine.
+    """Train a network on the CPU in place, and return it in eval mode.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        On the CPU; it maps inputs to logits (N, classes).
-    inputs, labels : torch.Tensor, shapes (N, ...) and (N,)
-        What the network takes, and class numbers (int64).
-    epochs, batch_size : int
-        How often each input is seen, and how many in one step.
-    seed : int
-        Of the order of inputs and of dropout: the same arguments give the same weights.
-    learning_rate : float
-        Of the first step.
-
-    Returns
-    -------
-    torch.nn.Module
-        The model, in eval mode.
-
-    Raises
-    ------
-    ValueError
-        No inputs, another number of labels, or a loss that is not finite.
+    Adam, cross-entropy, and a learning rate that falls from its first value along a cosine. Inputs
+    (N, ...) are mapped to logits (N, classes), labels (N,) are int64. The seed is that of the order
+    of inputs and of dropout: the same arguments give the same weights. ValueError with no inputs,
+    another number of labels, or a loss that is not finite.
     """
     if len(inputs) != len(labels) or not len(inputs):
         raise ValueError(f"{len(inputs)} inputs and {len(labels)} labels; needed: as many, from 1")
@@ -161,13 +143,8 @@ def trained(build, inputs, labels, *, epochs, seed=0, **settings):
     All that the weights follow from is in the name of their file: the network with the code that
     it runs (see `topo_utils.identity`), its initial weights and what it gives for the inputs before
     training, data, settings, this module and the version of torch. A damaged file is made again.
-    The other arguments, and what is returned, are those of `train_classifier`; ``epochs=0`` gives
-    the untrained network, of which no file is kept, nor is one of a network of unknown code.
-
-    Raises
-    ------
-    ValueError
-        As `train_classifier`; inputs or labels that change meanwhile.
+    ``epochs=0`` gives the untrained network, of which no file is kept, nor is one of a network of
+    unknown code. The rest is as for `train_classifier`; data that change meanwhile are refused.
     """
     with one_thread(seed), torch.inference_mode(False), torch.no_grad():
         model = build().eval()

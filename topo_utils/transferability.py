@@ -1,13 +1,10 @@
 """Scores that rank pretrained networks before fine-tuning.
 
-Every score sees what a network makes of N labelled images of the new task: its features (N, D), or
-its probabilities (N, Z) for the Z classes of its pretraining. Of every score, more means better.
-They are written from the formulas of their papers; where a paper leaves a choice open, the
-docstring says what was chosen.
-
-All take arrays, tensors or lists of any real type and check them alike, and none changes what it is
-given. Features, labels and errors are as in `h_score`, where a docstring says nothing else; every
-score is a float, and the last paragraph has its range and its source.
+Every score is a float made of what a network makes of N labelled images of the new task: features
+(N, D), or probabilities (N, Z) for the Z classes of its pretraining. More means better. They are
+written from the formulas of their papers; where a paper leaves a choice open, the docstring says
+what was chosen. Arrays, tensors and lists of any real type are checked alike and never changed:
+features, labels and errors are as in `h_score`. The last sentences have the range and the source.
 """
 
 from __future__ import annotations
@@ -33,9 +30,10 @@ def h_score(features, labels):
     .. math:: H = \operatorname{tr}\!\left(\operatorname{cov}(f)^{+}
               \operatorname{cov}(\mathbb{E}[f \mid y])\right)
 
-    with the pseudo-inverse where the covariance is singular. It does not change under any
-    invertible affine map of the features. From N <= D + 1 on, features in general position give
-    C - 1 whatever the labels: use `regularised_h_score` there.
+    with the pseudo-inverse where the covariance is singular. Invertible affine maps of the features
+    change nothing. Where N <= D + 1, features in general position give C - 1 whatever the labels:
+    use `regularised_h_score` there. From 0 to min(C - 1, D). Source: Bao et al., An
+    information-theoretic approach to transferability in task transfer learning, ICIP 2019.
 
     Parameters
     ----------
@@ -44,21 +42,11 @@ def h_score(features, labels):
     labels : array or tensor of integers or bool, shape (N,)
         Their classes: C >= 2 of them, any numbers.
 
-    Returns
-    -------
-    float
-        From 0 to min(C - 1, D).
-
     Raises
     ------
     ValueError
         Different shapes, labels that are no integers, NaN or infinite features, features that are
         the same for all images, fewer than two classes, or no more images than classes.
-
-    References
-    ----------
-    Bao et al., An information-theoretic approach to transferability in task transfer learning,
-    ICIP 2019.
     """
     x, y, precision = _checked(features, labels)
     return float(_class_shares(x, y, precision)[1].sum())
@@ -71,8 +59,8 @@ def regularised_h_score(features, labels):
               \operatorname{cov}(\mathbb{E}[f \mid y])\right), \qquad
               \Sigma_\alpha = (1 - \alpha) \Sigma + \alpha \frac{\operatorname{tr} \Sigma}{D} I
 
-    where alpha is the Ledoit-Wolf intensity (scikit-learn). It does not change under rotation,
-    shift and a common scale of the features.
+    where alpha is the Ledoit-Wolf intensity (scikit-learn). Rotation, shift and a common scale of
+    the features change nothing.
 
     From 0 to min(C - 1, D). Source: Ibrahim, Ponomareva, Mazumder, Newer is not always better:
     rethinking transferability metrics, their peculiarities, stability and performance, ECML PKDD
@@ -92,8 +80,8 @@ def leep(probabilities, labels):
     .. math:: \frac{1}{N} \sum_i \log \sum_z \hat P(y_i \mid z)\, \theta_z(x_i), \qquad
               \hat P(y, z) = \frac{1}{N} \sum_{i: y_i = y} \theta_z(x_i)
 
-    where theta is the network's probability for source class z. Probabilities (N, Z) are at least
-    0, and each row has the sum 1 (to 0.005).
+    where theta (N, Z) is the network's probability for source class z: at least 0, each row of sum
+    1 (to 0.005).
 
     At most 0. Source: Nguyen et al., LEEP: a new measure to evaluate transferability of learned
     representations, ICML 2020.
@@ -111,8 +99,7 @@ def nce(probabilities, labels):
 
     .. math:: -H(Y \mid Z) = \sum_{y, z} \hat P(y, z) \log \frac{\hat P(y, z)}{\hat P(z)}
 
-    Here the paper's entropy is already negated. Of source classes that are equally probable the
-    first is taken. Parameters and errors are those of `leep`.
+    Of source classes that are equally probable the first is taken; probabilities are as in `leep`.
 
     From minus the entropy of the labels, at least -log C, to 0; in nats. Source: Tran, Nguyen,
     Hassner, Transferability and hardness of supervised classification tasks, ICCV 2019.
@@ -162,10 +149,10 @@ def logme(features, labels):
     .. math:: \frac{1}{C} \sum_c \frac{1}{N} \max_{\alpha, \beta} \log
               \mathcal{N}\!\left(t_c;\, 0,\, \beta^{-1} I + \alpha^{-1} F F^\top\right).
 
-    With lambda = alpha / beta given, the best beta has a closed form; so the maximum is sought over
-    lambda alone, on a grid and then between its points, from one singular value decomposition for
-    all classes. The paper's fixed-point iteration seeks the same maximum. It does not change under
-    rotation and a common scale of the features; a constant feature counts, it is an intercept.
+    With lambda = alpha / beta given, the best beta has a closed form; so the maximum, which the
+    paper's fixed-point iteration seeks too, is sought over lambda alone, on a grid and then between
+    its points, from one singular value decomposition for all classes. Rotation and a common scale
+    of the features change nothing; a constant feature counts, it is an intercept.
 
     Any number; infinite when features of a rank below N fit the labels exactly, since the evidence
     then has no bound. Source: You et al., LogME: practical assessment of pre-trained models for
@@ -208,10 +195,9 @@ def transrate(features, labels, *, eps=1e-4):
     .. math:: R(Z) - \sum_c \frac{N_c}{N} R(Z_c), \qquad
               R(Z) = \tfrac{1}{2} \log\det\!\left(I + \frac{1}{N \varepsilon} Z^\top Z\right)
 
-    where Z has its mean over all images subtracted, the classes' means staying in Z_c, and epsilon
-    is `eps`, a positive number (the paper's 1e-4). Classes count by their size (in the paper's
-    listing, all alike: the same where they are balanced). It does not change under rotation and
-    shift, but it does with the scale of the features.
+    where Z has its mean over all images subtracted, the classes' means staying in Z_c, and `eps` is
+    positive (the paper's 1e-4). Classes count by their size (in the paper's listing, all alike: the
+    same where they are balanced). Rotation and shift change nothing, the scale of features does.
 
     At least 0, since log det is concave; in nats. Source: Huang et al., Frustratingly easy
     transferability estimation, ICML 2022.
@@ -238,9 +224,8 @@ def gbc(features, labels):
 
     with B the Bhattacharyya distance, mu the means and v the variances of the classes (over images
     and features); each class needs two different images. Of the paper's two choices of covariance,
-    diagonal and spherical, this is the spherical one: it needs the fewest images and does not
-    change under rotation, shift and a common scale. Features that are the same for all images are
-    left out.
+    diagonal and spherical, this is the spherical one: it needs the fewest images, and rotation,
+    shift and a common scale change nothing. Features that are the same for all are left out.
 
     From -C (C - 1) to 0; with hundreds of features and classes far apart, hardly below 0. Source:
     Pándy et al., Transferability estimation using Bhattacharyya class separability, CVPR 2022.
@@ -272,11 +257,10 @@ def parc(features, labels, *, n_images=None, seed=0):
               1 - \operatorname{pearson}(e_{y_i}, e_{y_j})\right)
 
     where e is the one-hot label. Each feature is first brought to mean 0 and variance 1 over the
-    images, as in the authors' implementation; features that are the same for all images are left
-    out. Refused are fewer than two features that vary, an image whose standardised features are all
-    the same, and pairs that are all equally far apart. It does not change under shift and scale of
-    single features. Time and memory grow with the square of the number of images: with `n_images`,
-    so many of them are drawn at random, by the seed.
+    images, as in the authors' implementation, so that its shift and scale change nothing; features
+    that are the same for all are left out. Refused are fewer than two that vary, an image whose
+    standardised features are all the same, and pairs that are all equally far apart. Time and
+    memory grow with the square of N: `n_images` draws so many at random, by the seed.
 
     From -1 to 1 (the authors give percent). Source: Bolya, Mittapalli, Hoffman, Scalable diverse
     model selection for accessible transfer learning, NeurIPS 2021.
@@ -320,9 +304,9 @@ def sfda(features, labels):
     3. The analysis again on these, lambda as it was; the score is the mean of log p(y | x).
 
     The constants 5 and 1e-10, the target tr(S) / D and the second softmax, which leaves even sure
-    images something to lose, are those of the authors' implementation. It does not change under
-    rotation and shift, but lambda depends on the scale. With more features than images and a large
-    sigma it comes close to 0 whatever the labels. The features must vary within the classes.
+    images something to lose, are those of the authors' implementation. Rotation and shift change
+    nothing, but lambda depends on the scale. With more features than images and a large sigma it
+    comes close to 0 whatever the labels. Features without variance within classes are refused.
 
     At most 0. Source: Shao et al., Not all models are equal: predicting model transferability in a
     self-challenging Fisher space, ECCV 2022.
@@ -363,9 +347,9 @@ def sfda(features, labels):
 def knn_score(features, labels, *, k=5):
     """Accuracy of the k nearest neighbours, each image asked of all others (leave-one-out).
 
-    Distances are Euclidean. Where m classes have the most votes, each counts 1/m, the accuracy to
-    be expected if one of them is drawn. k is from 1 to N - 1. It does not change under rotation,
-    shift and a common scale of the features.
+    Distances are Euclidean, k is from 1 to N - 1. Where m classes have the most votes, each counts
+    1/m, the accuracy to be expected if one of them is drawn. Rotation, shift and a common scale of
+    the features change nothing.
 
     From 0 to 1. Source: Cover, Hart, Nearest neighbor pattern classification, IEEE Transactions on
     Information Theory 1967.
