@@ -23,6 +23,8 @@ _NAMES = {
     "cubical": ("betti_curves", "betti_from_persistence", "betti_numbers", "persistence"),
     "datasets": ("dataset_names", "load_images", "normalise", "open_images", "published_table"),
     "embedding": ("embedding_profile",),
+    "blocks": ("block_outputs",),
+    "measure": ("block_shapes",),
     "models": ("calibrate_batch_norm", "input_size", "load_model", "model_blocks", "model_names"),
     "transferability": (
         "SCORES",
@@ -39,7 +41,7 @@ _NAMES = {
         "sfda",
         "transrate",
     ),
-    "volumes": ("block_shapes",),
+    "volumes": ("as_volumes",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -23,6 +23,7 @@ import types
 import weakref
 from importlib import metadata
 from inspect import CO_VARARGS, CO_VARKEYWORDS
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -509,3 +510,13 @@ def _version(top):
     except metadata.PackageNotFoundError:
         names = _distributions().get(top, ())
         return [(name, metadata.version(name)) for name in names]
+
+
+@functools.cache
+def source_digest():
+    """SHA-256 of the source of everything in this package that can change a measured integer."""
+    root = Path(__file__).parent
+    sources = sorted(file.relative_to(root) for file in root.rglob("*.py"))
+    press = ("book", "__main__.py", "book.py", "sweep.py", "links.py", "pdf.py")
+    sources = [file for file in sources if file.parts[0] not in press]
+    return store.digest({file.as_posix(): (root / file).read_bytes() for file in sources})
