@@ -26,8 +26,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision import datasets as tv
-from torchvision.transforms import v2
 
 __all__ = [
     "DATASETS",
@@ -50,19 +48,19 @@ _SAMPLES = {  # our name -> the first word of the files that the foolbox wheel c
     "fashion_mnist_samples": "fashionMNIST",
 }
 
-_TORCHVISION = {  # our name -> the loader and the part of the data set that is used: test images
-    "mnist": (tv.MNIST, {"train": False}),
-    "fashion_mnist": (tv.FashionMNIST, {"train": False}),
-    "cifar10": (tv.CIFAR10, {"train": False}),
-    "cifar100": (tv.CIFAR100, {"train": False}),
-    "svhn": (tv.SVHN, {"split": "test"}),
-    "stl10": (tv.STL10, {"split": "test"}),
-    "dtd": (tv.DTD, {"split": "test"}),
-    "fgvc_aircraft": (tv.FGVCAircraft, {"split": "test"}),
-    "caltech101": (tv.Caltech101, {}),
-    "food101": (tv.Food101, {"split": "test"}),
-    "flowers102": (tv.Flowers102, {"split": "test"}),
-    "oxford_pets": (tv.OxfordIIITPet, {"split": "test"}),
+_TORCHVISION = {  # our name -> its class and the part of the data set that is used: test images
+    "mnist": ("MNIST", {"train": False}),
+    "fashion_mnist": ("FashionMNIST", {"train": False}),
+    "cifar10": ("CIFAR10", {"train": False}),
+    "cifar100": ("CIFAR100", {"train": False}),
+    "svhn": ("SVHN", {"split": "test"}),
+    "stl10": ("STL10", {"split": "test"}),
+    "dtd": ("DTD", {"split": "test"}),
+    "fgvc_aircraft": ("FGVCAircraft", {"split": "test"}),
+    "caltech101": ("Caltech101", {}),
+    "food101": ("Food101", {"split": "test"}),
+    "flowers102": ("Flowers102", {"split": "test"}),
+    "oxford_pets": ("OxfordIIITPet", {"split": "test"}),
 }
 
 #: Data sets that are installed with the package (no download).
@@ -156,6 +154,8 @@ def normalise(picture, size):
     torch.Tensor of float32, shape (3, size, size)
         With ImageNet's mean subtracted and divided by its standard deviation.
     """
+    from torchvision.transforms import v2
+
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture)  # it may be read-only, which a tensor cannot be
     prepare = v2.Compose(
@@ -380,7 +380,10 @@ def _open_digits():
 
 def _open_torchvision(name, root, download):
     root = Path(root or os.environ.get("TOPO_UTILS_DATA") or "~/.cache/topo_utils").expanduser()
+    from torchvision import datasets  # takes as long to import as torch itself
+
     loader, part = _TORCHVISION[name]
+    loader = getattr(datasets, loader)
     try:
         try:
             data = loader(str(root), download=False, **part)
