@@ -5,11 +5,13 @@ import copy
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import joblib
@@ -27,10 +29,13 @@ from topo_utils import (
     betti_curves,
     betti_numbers,
     block_outputs,
+    cubical,
     embedding,
     embedding_profile,
+    identity,
     load_images,
     load_model,
+    measure,
     model_blocks,
     topological_complexity,
 )
@@ -794,8 +799,6 @@ def test_auto_takes_an_accelerator_where_there_is_one(small_network, images):
 
 def test_one_thread_at_a_time_is_on_an_accelerator(small_network, images, monkeypatch):
     # As far as the path goes without one: the lock is held in the network, and not while counting.
-    from topo_utils import cubical, measure
-
     held = []
     small_network[4].register_forward_pre_hook(lambda *_: held.append(turn.locked()))
     turn, counting = threading.Lock(), cubical.betti_numbers
@@ -1031,6 +1034,33 @@ def test_shuffles_follow_the_seed_and_nothing_else(small_network, images, null):
 def test_an_unknown_shuffle_is_refused(small_network, images):
     with pytest.raises(ValueError, match="unknown null 'rows'; accepted: None, 'volume', "):
         profile(small_network, images, null="rows")
+
+
+# --- What a result on disk follows from
+
+
+def test_every_module_that_may_change_an_integer_is_in_the_key(tmp_path, monkeypatch):
+    package = tmp_path / "topo_utils"
+    shutil.copytree(Path(identity.__file__).parent, package, ignore=lambda *_: {"weights"})
+    monkeypatch.setattr(identity, "__file__", str(package / "identity.py"))
+    digest, press = identity.source_digest.__wrapped__, []
+    before = digest()
+    for file in package.rglob("*.py"):
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        if digest() == before:
+            press.append(file.relative_to(package).parts[0].removesuffix(".py"))
+        file.write_bytes(content)
+    assert {"__main__", "book"} <= set(press) <= {"__main__", "book", "links", "pdf", "sweep"}
+    (package / "new.py").touch()
+    assert digest() != before
+
+
+def test_what_another_source_measured_is_not_read(small_network, images, tmp_path, monkeypatch):
+    for source in ("one", "one", "another"):
+        monkeypatch.setattr(embedding, "source_digest", lambda source=source: source)
+        profile(small_network, images, cache=tmp_path)
+    assert len(list(tmp_path.glob("profiles/*"))) == 2
 
 
 # --- Networks in wrappers, their copies, and devices

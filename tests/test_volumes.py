@@ -779,6 +779,10 @@ def test_outputs_of_blocks_are_copies_and_hooks_are_removed_whatever_happens():
     with block_outputs(network, ["1"], lambda name, output: seen.append(output.min())) as run:
         assert run(images) == {}
     assert seen == [expected[1].min()]
+    with block_outputs(nn.Sequential(nn.ReLU(inplace=True)), ["0"]) as relu:
+        before = images.clone()
+        assert torch.equal(relu(images)["0"], images.relu())
+    assert torch.equal(images, before)
     with pytest.raises(RuntimeError), block_outputs(network, ["0"]) as run:
         run(images[:, :1])
     assert run(images) == {}

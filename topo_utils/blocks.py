@@ -164,19 +164,18 @@ def block_outputs(network, blocks, take=None, *, device="cpu", batch_norm="eval"
         with block_outputs(network, ["layer1", "layer2"]) as run:
             outputs = run(images)
 
-    A copy runs, in eval mode, with the same parameters in memory (on the same device): the network
-    is left as it was found, and each thread can have a copy of its own, since modules may keep
-    things in attributes while they run.
+    A copy runs, in eval mode and with the same parameters in memory, so that the network is left as
+    it was found. Compiled modules run as those from which they were compiled.
 
     Parameters
     ----------
     network : torch.nn.Module
-        What is compiled in it runs as the modules from which it was compiled.
+        With or without wrappers, and in any mode.
     blocks : sequence of str
         Names as in ``network.named_modules()``; those of no module are passed over.
     take : callable, optional
-        ``take(name, output)`` is called with each output at once, before any layer that works in
-        place overwrites it. What it returns, unless that is None, goes on in the output's place.
+        ``take(name, output)`` gets each output at once, before a layer that works in place
+        overwrites it. What it returns, unless that is None, goes on in the output's place.
     device : str or torch.device
         Where the copy runs.
     batch_norm : {"eval", "per_image"}
@@ -201,7 +200,7 @@ def block_outputs(network, blocks, take=None, *, device="cpu", batch_norm="eval"
     def run(images):
         outputs.clear()
         with torch.inference_mode():
-            network(images.to(device, dtype))
+            network(images.to(device, dtype, copy=True))  # the first layer may work in place
         return dict(outputs)
 
     def keep(name, output):
@@ -242,7 +241,7 @@ def _copied(network, device, batch_norm):
     here = all(p.device == device for p in network.parameters())
     memo = {id(p): p for p in network.parameters()} if here else {}
     # Autograd's results, which deepcopy refuses, are among the tensors in attributes.
-    loose = (t for module in network.modules() for t in _tensors(vars(module)))
+    loose = (t for module in network.modules() for t in tensors_in(vars(module)))
     memo |= {id(t): t.detach().clone() for t in loose}
     try:
         made = copy.deepcopy(network, memo)
@@ -266,13 +265,13 @@ def _copied(network, device, batch_norm):
     return made
 
 
-def _tensors(value):
+def tensors_in(value):
     """The tensors in a value and in the containers in it, buffers too, but no parameters."""
     if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
         yield value
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(part)
+            yield from tensors_in(part)
 
 
 def _own(value, memo):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
 import warnings
@@ -306,7 +305,6 @@ def _rows(images, n_images):
     return Rows(images.detach()[:n_images])
 
 
-@functools.cache
 def _engine():
     """Digest of what turns images and a network into integers."""
     versions = []

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from topo_utils import store
-from topo_utils.blocks import batch_norms, block_outputs, module_path, unwrapped
+from topo_utils.blocks import batch_norms, block_outputs, module_path, tensors_in, unwrapped
 from topo_utils.models import input_size, model_blocks
 from topo_utils.training import set_threads
 from topo_utils.unchanged import weights_of
@@ -116,9 +116,7 @@ def outputs_digest(network, images, plan):
         digests = []
 
         def take(name, output, digests=digests):
-            parts = output if isinstance(output, tuple | list) else [output]
-            tensors = [part for part in parts if isinstance(part, torch.Tensor)]
-            digests.append(f"{name} {store.digest(*tensors)}")
+            digests.append(f"{name} {store.digest(*tensors_in(output))}")
 
         # Whatever is wrong, the profile itself will say so.
         options = {"device": place, "batch_norm": plan.batch_norm}
@@ -251,8 +249,6 @@ def likely_cause(error):
 
 def block_shapes(model, image_size=None, blocks=None):
     """Which blocks of a network a profile can measure, and the shapes of their volumes.
-
-    One image of noise passes a copy of the network.
 
     Parameters
     ----------

@@ -1,9 +1,4 @@
-"""Networks by name.
-
-The EfficientNet-Lites come with the environment, weights included, and nine small networks with
-this package. The torchvision networks fetch their weights through torchvision, or start from
-random weights, which needs no download.
-"""
+"""Networks by name, and the names of their blocks."""
 
 from __future__ import annotations
 
@@ -53,19 +48,18 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     Parameters
     ----------
     name : str
-        One of `model_names()`; any other classifier of torchvision, or of timm where that is
-        installed (with or without a tag, as in ``"resnet18.a1_in1k"``; ``"timm:NAME"`` for one that
-        both have; ``"hf-hub:OWNER/NAME"`` for others' repositories); or ``"module:callable"``, a
-        function or class of your own that gives the network (see `topo_utils.user_code`).
+        One of `model_names()`; any other classifier of torchvision, or of timm (with or without a
+        tag, as in ``"resnet18.a1_in1k"``; ``"timm:NAME"`` for one that both have;
+        ``"hf-hub:OWNER/NAME"`` for anyone's repository); or ``"module:callable"``, a function or
+        class of your own that gives the network (see `topo_utils.user_code`).
     weights : {"pretrained", "random"}
         ImageNet weights (Fashion-MNIST for the small networks of `topo_utils.candidates`), or the
         architecture's own random initialisation. A network of your own is as its callable gives it.
     seed : int
-        Of the random initialisation, in which other threads have no part; the global random state
-        is left as it was.
+        Of the random initialisation; the global random state is left as it was.
     checkpoint : path, optional
-        A file of weights to use instead: .safetensors, or a state dict saved by torch (it cannot
-        run code), as `topo_utils.checkpoints.load_checkpoint` reads them.
+        Weights to use instead, as `topo_utils.checkpoints.load_checkpoint` reads them: a
+        .safetensors file, or a state dict saved by torch (it cannot run code).
 
     Returns
     -------
@@ -76,9 +70,8 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     Raises
     ------
     ValueError
-        Unknown name or kind of weights; a weight file of the package that was changed; a
-        checkpoint that cannot be read or is of a different network; a default dtype of torch that
-        is not float32.
+        Unknown name or kind of weights; a weight file of the package that was changed; a checkpoint
+        that cannot be read or is of a different network; a default dtype that is not float32.
     ConnectionError
         Pretrained weights that cannot be fetched; the message names what works offline.
     """
@@ -126,17 +119,15 @@ def model_blocks(model, pattern=None):
     Parameters
     ----------
     model : str or torch.nn.Module
-        A name of `model_names()`, or a module. The rules by architecture: ResNets conv1, bn1, relu
-        and every residual block (11, 19, 36, 53 points for ResNet-18, 50, 101, 152); DenseNets the
-        12 children of `features`; VGG its convolutions (13 for VGG-16: at eta >= 0 the same as
-        their ReLUs); MobileNetV2 the 19 children of `features`; MnasNet its stem, inverted
-        residuals and head; GoogLeNet and Inception v3 their stem and inception modules;
-        EfficientNet-Lite its blocks without stem and head (16, 21, 21); the small networks of
-        `topo_utils.candidates` their stem and blocks. Any other: the outermost modules whose class
-        is called a block (Block, Bottleneck, InvertedResidual, MBConv, EncoderLayer, ...), such as
-        those of a ConvNeXt or a vision transformer; or, if it has fewer than two, its children (in
-        the place of a Sequential that is a stack of blocks, or of any while they are fewer than
-        five, those of its own).
+        A name of `model_names()`, or a module. ResNets: conv1, bn1, relu and the residual blocks
+        (11, 19, 36, 53 points for ResNet-18, 50, 101, 152). DenseNets (12) and MobileNetV2 (19):
+        the children of `features`. VGG: the convolutions (13 for VGG-16; at eta >= 0 the same as
+        their ReLUs). MnasNet: stem, inverted residuals and head. GoogLeNet, Inception v3: stem and
+        inception modules. EfficientNet-Lite: the blocks (16, 21, 21). The small networks of
+        `topo_utils.candidates`: stem and blocks. Any other: the outermost modules whose class is
+        called a block (Bottleneck, MBConv, EncoderLayer, ...); or, if there are fewer than two, the
+        children (in the place of a Sequential that is a stack of blocks, or of any while they are
+        fewer than five, those of its own).
     pattern : str, optional
         Instead of the rules, a regular expression for whole names, such as ``r"layer\\d\\.\\d"``.
 
@@ -193,9 +184,8 @@ def input_size(model):
 def calibrate_batch_norm(model, images):
     """Set a network's batch-norm statistics to those of the given images, in place.
 
-    They are what one pass over the images would make of them in training; every other layer stays
-    in eval mode (`torch.optim.swa_utils.update_bn` would put dropout into training mode as well). A
-    network with random weights needs it: it knows nothing of the scale of its activations.
+    A network with random weights knows nothing of the scale of its activations. All other layers
+    stay in eval mode (`torch.optim.swa_utils.update_bn` puts dropout into training mode as well).
 
     Parameters
     ----------
@@ -293,10 +283,9 @@ def _load_torchvision(name, pretrained):
     from torchvision import models
 
     if not pretrained:
-        # Both have auxiliary heads that only training uses. The second option is spelled out, or
-        # torchvision warns that its default may change.
-        two = name in ("googlenet", "inception_v3")
-        extra = {"aux_logits": False, "init_weights": True} if two else {}
+        # Of two, without the heads that only training uses; torchvision warns of its own default.
+        extra = {"aux_logits": False, "init_weights": True}
+        extra = extra if name in ("googlenet", "inception_v3") else {}
         return models.get_model(name, weights=None, **extra)
     known = models.get_model_weights(name)
     chosen = getattr(known, "IMAGENET1K_V1", None) or known.DEFAULT
