@@ -28,6 +28,11 @@ _BLOCK = re.compile(
     "DepthwiseSeparableConv|DenseLayer|EncoderLayer"
 )
 
+_SCRIPT = (
+    "{} is TorchScript, which does not show what its modules give; accepted: the torch.nn.Module "
+    "that it was made from"
+)
+
 
 def measured_blocks(network):
     """Names of the modules that are measured by default (see `topo_utils.model_blocks`)."""
@@ -85,10 +90,9 @@ def wrapped(module):
         return module._modules["_orig_mod"]
     wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel
     inner = module._modules.get("module")
-    known = any(type(module).forward is wrapper.forward for wrapper in wrappers)
-    return (
-        inner if known and vars(module).get("forward", inner) in (inner, inner.__call__) else None
-    )
+    if not any(type(module).forward is wrapper.forward for wrapper in wrappers):
+        return None
+    return inner if vars(module).get("forward", inner) in (inner, inner.__call__) else None
 
 
 def unwrapped(model):
@@ -105,12 +109,6 @@ def unwrapped(model):
             "its weights, such as one that has loaded the full state dict"
         )
     return model
-
-
-_SCRIPT = (
-    "{} is TorchScript, which does not show what its modules give; accepted: the torch.nn.Module "
-    "that it was made from"
-)
 
 
 def module_path(network, name):

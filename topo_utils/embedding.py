@@ -91,11 +91,10 @@ def embedding_profile(
         Whether to show a progress bar (on stderr).
     cache : bool or path
         Where profiles are kept (see `topo_utils.store.cache_folder`); False keeps none and reads
-        none. They are known by all that they follow from: the network (its parameters, buffers and
-        attributes, the code that it runs, see `topo_utils.identity`, and what it gives for the
-        first image), the content of the images, the arguments, this package's source, the versions
-        of the libraries and torch's settings. Where that cannot be told of a network, its profiles
-        are not kept, as a warning says. A damaged file is named in a warning and made again.
+        none. They are known by all that they follow from: the network (its tensors and attributes,
+        the code that it runs, what it gives for the first image), the images, the arguments, this
+        package's source, the versions of libraries, torch's settings. Where that cannot be told of
+        a network, its profiles are not kept, as a warning says.
     n_jobs : int
         How many images (on an accelerator: batches) at once, as `joblib.Parallel` takes it: -1 for
         all cores, or all of the cluster.
@@ -112,9 +111,8 @@ def embedding_profile(
     ------
     TypeError, ValueError
         Unknown names; a network that cannot be copied; a block that is missing, does not run, runs
-        twice or gives no volumes; images that are no finite floats; NaN or infinite activations,
-        naming the block; too many images asked for; images or a network that change while the run
-        goes on, of which nothing is kept.
+        twice, or gives no volumes or numbers that are not finite; images that are no finite floats;
+        too many images asked for; images or a network that change while the run goes on.
     ConnectionError
         Weights or data that cannot be downloaded.
 
@@ -160,8 +158,8 @@ def embedding_profile(
         images = Named(open_images, (images, image_size, n_images, seed))
     else:
         images = _rows(images, n_images)
-    network = model.open() if isinstance(model, Named) else model
     source = images.open() if isinstance(images, Named) else images
+    network = model.open() if isinstance(model, Named) else model
     height, width = np.broadcast_to(source.size, 2).tolist()
     blocks = _choose_blocks(network, blocks)
     plan = Plan(name, tuple(blocks), etas, batch_norm, null, seed, device, batch_size)
