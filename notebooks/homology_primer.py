@@ -43,6 +43,7 @@ from sklearn.datasets import load_sample_image
 from topo_utils import (
     betti_from_persistence,
     betti_numbers,
+    block_outputs,
     load_model,
     normalise,
     persistence,
@@ -189,13 +190,8 @@ import torch
 
 image = normalise(photograph, image_size)
 model = load_model(network)
-captured = {}
-model.get_submodule(block).register_forward_hook(
-    lambda module, inputs, output: captured.update(volume=output[0].clone())
-)
-with torch.inference_mode():
-    model(image[None])
-volume = captured["volume"]
+with block_outputs(model, [block]) as run:
+    volume = run(image[None])[block][0]
 
 low, high = np.quantile(volume, [0.001, 0.999])
 etas = np.unique(np.append(np.linspace(low, high, n_thresholds), 0.0))

@@ -86,6 +86,7 @@ from matplotlib import pyplot as plt
 from topo_utils import (
     betti_curves,
     betti_numbers,
+    block_outputs,
     bootstrap,
     embedding_profile,
     load_model,
@@ -99,21 +100,10 @@ use_style()
 rng = np.random.default_rng(seed)
 
 
-def block_outputs(model, image):
+def volumes_of(model, image):
     """The volumes (C, H, W) that the blocks give for one image (1, 3, H, W)."""
-    captured = {}
-    hooks = [
-        model.get_submodule(name).register_forward_hook(
-            # A copy: in-place layers overwrite what came before them.
-            lambda module, inputs, output, name=name: captured.update({name: output[0].clone()})
-        )
-        for name in model_blocks(model)
-    ]
-    with torch.inference_mode():
-        model(image)
-    for hook in hooks:
-        hook.remove()
-    return [volume.numpy() for volume in captured.values()]
+    with block_outputs(model, model_blocks(model)) as run:
+        return [output[0].numpy() for output in run(image).values()]
 
 
 def seconds(function, *arguments):
@@ -130,7 +120,7 @@ def ratio(pairs):
 
 model = load_model(network, weights="random", seed=seed)
 image = torch.from_numpy(rng.normal(size=(1, 3, image_size, image_size)).astype(np.float32))
-volumes = block_outputs(model, image)
+volumes = volumes_of(model, image)
 
 
 def forward():
@@ -323,7 +313,7 @@ picture = torch.from_numpy(
 )
 for name in experiment:
     net = load_model(name, weights="random", seed=seed)
-    outputs = block_outputs(net, picture)
+    outputs = volumes_of(net, picture)
     with torch.inference_mode():
         passing = min(seconds(net, picture) for _ in range(2))
     counting = seconds(lambda volumes: [betti_numbers(v, 0.0) for v in volumes], outputs)

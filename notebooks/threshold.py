@@ -79,11 +79,11 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 
 from topo_utils import (
     betti_numbers,
+    block_outputs,
     calibrate_batch_norm,
     decay,
     embedding_profile,
@@ -130,19 +130,13 @@ data = {name: omega(first, name) for name in (*similar, dissimilar)}
 def look_inside(model):
     """Of every block, over images: Omega at quantiles (N, L, Q), shares of values <= eta (L, T),
     and the thresholds between which nearly all values of a block lie (L, 2)."""
-    names, captured = model_blocks(model), {}
-    for name in names:
-        model.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: captured.update({name: output[0].clone()})
-        )
     found, shares, ranges = [], [], []
-    for image in images:
-        with torch.inference_mode():
-            model(image[None])
-        volumes = [captured[name].double().numpy() for name in names]
-        found.append([betti_numbers(v, np.quantile(v, levels)).sum(axis=1) for v in volumes])
-        shares.append([[(v <= eta).mean() for eta in etas] for v in volumes])
-        ranges.append([np.quantile(v, [0.001, 0.999]) for v in volumes])
+    with block_outputs(model, model_blocks(model)) as run:
+        for image in images:
+            volumes = [output[0].double().numpy() for output in run(image[None]).values()]
+            found.append([betti_numbers(v, np.quantile(v, levels)).sum(axis=1) for v in volumes])
+            shares.append([[(v <= eta).mean() for eta in etas] for v in volumes])
+            ranges.append([np.quantile(v, [0.001, 0.999]) for v in volumes])
     return np.array(found), np.mean(shares, axis=0), np.mean(ranges, axis=0)
 
 

@@ -29,6 +29,7 @@ from topo_utils.book.chapters import as_json
 from topo_utils.book.findings import finding, prose, used_parameters
 from topo_utils.book.pages import sync, typed
 from topo_utils.book.run import _environment, key
+from topo_utils.store import source_digest
 
 HEADER = """\
 # ---
@@ -242,6 +243,8 @@ def test_what_a_chapter_shows_follows_from_the_package(project, tmp_path, monkey
     (package / "book").mkdir(parents=True)
     (package / "published").mkdir()
     monkeypatch.setattr("topo_utils.book.run.__file__", str(package / "book" / "run.py"))
+    monkeypatch.setattr("topo_utils.store.__file__", str(package / "store.py"))
+    monkeypatch.setattr("topo_utils.book.run.source_digest", source_digest.__wrapped__)
     for name in (file, "book/pages.py"):
         (package / name).write_text("before")
     before = key(project, "small", {})

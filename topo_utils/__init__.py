@@ -19,6 +19,8 @@ _NAMES = {
         "profile_distances",
     ),
     "embedding": ("embedding_profile",),
+    "blocks": ("block_outputs",),
+    "measure": ("block_shapes",),
     "intervals": ("Estimate", "bootstrap", "bootstrap_mean"),
     "models": ("calibrate_batch_norm", "input_size", "load_model", "model_blocks", "model_names"),
     "transferability": (
@@ -35,7 +37,7 @@ _NAMES = {
         "sfda",
         "transrate",
     ),
-    "volumes": ("block_shapes",),
+    "volumes": ("as_volumes",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import torch
 
+from topo_utils.blocks import block_outputs
+
 _MISSING, _EXTRA, _SHAPE = "are missing in it", "are not the network's", "have another shape"
 #: Modules around others that add a word to names, wherever they stand.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -436,20 +438,15 @@ def _needed(model, blocks, size, around):
 
 def _outputs(model, blocks, images, spoiled):
     """(name, output) of each block; outputs of the `spoiled` modules are NaN."""
-    modules, found = dict(model.named_modules()), []
+    found = []
 
-    def spoil(module, inputs, output):
-        return output * torch.nan if isinstance(output, torch.Tensor) else None
+    def take(name, output):
+        if name in spoiled and isinstance(output, torch.Tensor):
+            output = output * torch.nan
+        if name in blocks:
+            found.append((name, output))
+        return output
 
-    def take(name, module, inputs, output):
-        found.append((name, output))
-
-    hooks = [modules[name].register_forward_hook(spoil) for name in spoiled]
-    hooks += [modules[name].register_forward_hook(partial(take, name)) for name in blocks]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with block_outputs(model, dict.fromkeys([*spoiled, *blocks]), take) as run:
+        run(images)
     return found

@@ -26,7 +26,6 @@ from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import accumulate
 from operator import attrgetter
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -85,15 +84,6 @@ def describe(network, **more):
         raise error from None
     libraries = sorted({(module or "builtins").partition(".")[0] for module in lines.libraries})
     return own, lines.said + [f"{library}: {_version(library)}" for library in libraries]
-
-
-@functools.cache
-def source_digest():
-    """SHA-256 of the source of everything in this package that can change a measured integer."""
-    root = Path(__file__).parent
-    sources = sorted(file.relative_to(root) for file in root.rglob("*.py"))
-    sources = [file for file in sources if file.parts[0] not in ("book", "__main__.py")]
-    return store.digest({file.as_posix(): (root / file).read_bytes() for file in sources})
 
 
 #: Attributes of modules that change nothing that they compute in eval mode.

@@ -11,6 +11,7 @@ the same, either may win.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -167,6 +168,17 @@ def write(file, tensors, about):
             part.write_bytes(content)
     except OSError as error:
         warnings.warn(f"{file} could not be written, so it is not kept: {error}", stacklevel=3)
+
+
+@functools.cache
+def source_digest():
+    """SHA-256 of the source of everything in this package that can change a measured integer."""
+    total, root = hashlib.sha256(), Path(__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        name = file.relative_to(root)
+        if name.parts[0] not in ("book", "__main__.py"):
+            total.update(f"{name.as_posix()} {file.stat().st_size} ".encode() + file.read_bytes())
+    return total.hexdigest()
 
 
 def digest(*parts):

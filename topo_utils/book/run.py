@@ -21,18 +21,18 @@ from topo_utils.book import chapters, pages
 from topo_utils.book.errors import BookError, how_to_install, require
 from topo_utils.book.findings import finding
 from topo_utils.files import check_place, locked, put_back, replacing
+from topo_utils.store import source_digest
 
 
 def key(project, chapter, parameters):
     """Digest of all that a chapter's result follows from: if it is the same, so is the run."""
     digest = hashlib.sha256(chapters.as_json(parameters, sort_keys=True).encode())
     digest.update(chapters.source(project, chapter).read_bytes())
+    digest.update(source_digest().encode())
     package = Path(__file__).parents[1]
-    press = {package / "__main__.py", *Path(__file__).parent.glob("*.py")}
-    press -= {Path(__file__).with_name("findings.py")}  # what it shows is part of the result
-    for file in sorted({*package.rglob("*")} - press):
-        if file.suffix in (".py", ".csv", ".json"):
-            digest.update(file.read_bytes())
+    data = sorted(file for file in package.rglob("*") if file.suffix in (".csv", ".json"))
+    for file in (Path(__file__).with_name("findings.py"), *data):  # what shows the result, too
+        digest.update(file.read_bytes())
     digest.update("\n".join(_environment()).encode())
     return digest.hexdigest()
 
