@@ -534,7 +534,7 @@ def test_list_and_prune(cache, capsys):
     assert "removed" in capsys.readouterr().out
     with pytest.raises(ValueError, match="max_bytes is -1; accepted"):
         prune_cache(-1)
-    assert main(["cache", "prune", "much"]) == 1
+    assert main(["cache", "prune", "much"]) == 2
     assert "no size: 'much'\nAccepted: a number with B, kB, MB" in capsys.readouterr().err
 
 
