@@ -11,12 +11,15 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from conftest import git, git_status, wait_until
+from test_notebooks import texts
 from test_site import chromium  # noqa: F401 (a fixture)
 
 from topo_utils.book import Project
+from topo_utils.book.findings import prose
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = Project(ROOT).chapters()
@@ -192,7 +195,7 @@ def save(page):
 
 
 @pytest.mark.slow
-def test_a_chapter_in_jupyterlab(lab, repository, chromium):  # noqa: F811
+def test_a_chapter_in_jupyterlab(lab, built, repository, chromium):  # noqa: F811
     source = repository / "notebooks" / "transfer_score.py"  # its default measures nothing
     before = source.read_bytes()
     page = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
@@ -211,6 +214,13 @@ def test_a_chapter_in_jupyterlab(lab, repository, chromium):  # noqa: F811
     kinds = [cell.cell_type for cell in Project(repository).read("transfer_score").cells]
     last = f"[{kinds.count('code')}]:"  # an error would have stopped the run before it
     page.locator(".jp-InputPrompt", has_text=last).wait_for()
+    executed = nbformat.read(built.build / "executed" / "transfer_score.ipynb", 4)
+    shown = page.locator(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea .jp-RenderedMarkdown"
+    )
+    shown = " ".join(" ".join(shown.all_inner_texts()).split())
+    for text in filter(None, (text for paragraph in prose(executed) for text in texts(paragraph))):
+        assert text in shown
     save(page)
     assert source.read_bytes() == before
     assert git_status(repository) == ""

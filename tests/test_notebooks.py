@@ -1,6 +1,7 @@
 """Every chapter runs with the smoke preset, and the book renders without a warning."""
 
 import ast
+import html
 import json
 import re
 from dataclasses import replace
@@ -9,23 +10,26 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
+from nbconvert import HTMLExporter
 
 from topo_utils import Decay, Estimate
 from topo_utils.book import VERDICTS, Project
-from topo_utils.book.findings import finding
+from topo_utils.book.findings import finding, prose
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = Project(ROOT).chapters()
+QUOTES = str.maketrans("“”‘’", "\"\"''")
 NO_FINDING = ("homology_primer", "your_network", "scaling")
 
 
 def test_every_page_is_there(built):
     assert (built.build / "html" / "index.html").is_file()
     for page in built.pages():
-        html = (built.build / "html" / f"{page}.html").read_text()
-        assert "Traceback" not in html, page
-        assert ":::" not in html, page  # a directive that was not understood
-        images = re.findall(r"<img\s[^>]*>", html)
+        text = (built.build / "html" / f"{page}.html").read_text()
+        assert "Traceback" not in text, page
+        assert ":::" not in text, page  # a directive that was not understood
+        images = re.findall(r"<img\s[^>]*>", text)
         assert all(re.search(r'alt="[^"]{15,}"', image) for image in images), page
     # Solutions and hidden tests of the problem sets carry markers; none may be published.
     files = [file for file in (built.build / "html").rglob("*") if file.is_file()]
@@ -52,9 +56,52 @@ def test_executed_notebooks_are_clean(built, chapter):
     for cell in figures:
         assert [o for o in cell.outputs if "image/svg+xml" in o.get("data", {})]
         assert len(cell.metadata.mystnb.image.alt) > 30
-    glued = set(re.findall(r"\{glue:text\}`(\w+)", " ".join(c.source for c in notebook.cells)))
-    known = {o.metadata.scrapbook.name for o in outputs if "scrapbook" in o.get("metadata", {})}
-    assert glued == known  # nothing glued in vain either
+    assert "glue" not in " ".join(cell.source for cell in notebook.cells)
+
+
+def texts(paragraph):
+    """The words of a paragraph in Markdown, in pieces between the roles in it."""
+    for piece in re.split(r"\{[\w:]+\}`[^`]*`", paragraph):
+        plain = re.sub(r"<[^>]+>", "", MarkdownIt().enable("table").render(piece))
+        yield from (" ".join(line.split()) for line in html.unescape(plain).splitlines())
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_prose_has_the_same_numbers_wherever_it_is_read(built, chapter):
+    notebook = nbformat.read(built.build / "executed" / f"{chapter}.ipynb", 4)
+    exported, _ = HTMLExporter().from_notebook_node(notebook)
+    page = (built.build / "html" / f"{chapter}.html").read_text()
+    for place in (page, exported):
+        words = " ".join(html.unescape(re.sub(r"<[^>]+>", "", place)).split())
+        words = words.translate(QUOTES)  # the book has typographic ones
+        for paragraph in prose(notebook):
+            for text in texts(paragraph):
+                assert text.translate(QUOTES).replace("--", "–") in words.replace("--", "–")
+
+
+HIDDEN = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_visible_code_is_the_idea_and_not_the_plumbing(chapter):
+    cells = Project(ROOT).read(chapter).cells
+    solution = 0  # in a solution code may be longer: it opens on a click
+    for cell in cells:
+        solution += cell.source.count("{solution-start}") - cell.source.count("{solution-end}")
+        if cell.cell_type == "code" and not HIDDEN & set(cell.metadata.get("tags", [])):
+            lines = cell.source.splitlines()
+            assert max(map(len, lines)) <= 78, lines
+            assert solution or len(lines) <= 12, cell.source
+
+
+def test_no_helper_stands_in_two_chapters():
+    homes = {}
+    for chapter in CHAPTERS:
+        source = ast.parse(Project(ROOT).source(chapter).read_text(encoding="utf-8"))
+        for node in source.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                homes.setdefault(node.name, []).append(chapter)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
