@@ -719,6 +719,12 @@ def test_the_same_integers_in_other_processes(cluster, small_network, images, tm
         profile(nn.Sequential(Do(Times(torch.nan))), images)
 
 
+def test_a_network_by_name_must_have_the_same_weights_on_every_machine(images):
+    named = measure.Named(load_model, ("fashion_plain_5",), (), "of different weights")
+    with pytest.raises(ValueError, match=r"fashion_plain_5 has different weights on .*; accepted"):
+        measure.count_images(named, images, None, range(1), [""], None)
+
+
 class Times:
     """A function that can be sent to another process."""
 
