@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-_MISSING, _EXTRA, _SHAPE = "are missing in it", "are not the network's", "have another shape"
+_MISSING, _EXTRA, _SHAPE = "are missing from it", "are not the network's", "have a different shape"
 #: Modules around others that add a word to names, wherever they stand.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 #: torchvision's names of DenseNets before 0.3, as it reads them itself.
@@ -41,10 +41,10 @@ _VALUES |= {"functools", "pathlib", "types", "typing", "uuid"}
 def load_checkpoint(model, file, blocks, size):
     """Give a network the weights of a file, in place.
 
-    What no block needs may be missing, superfluous or of another shape, such as a head for other
-    classes. A warning says what was left out, and what the network has no weights for becomes NaN,
-    so that nothing is ever measured with weights that are nobody's. Of averaged weights (EMA) and
-    others, the averaged ones are taken, as timm does; of different sets that fit alike, none.
+    What no block needs may be missing, superfluous or of a different shape, such as a head for
+    different classes. A warning says what was left out, and whatever gets no weights becomes NaN,
+    so that nothing is ever measured with weights that are nobody's. If there are averaged weights
+    (EMA) too, these are taken, as timm does; of different sets that fit alike, none.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def load_checkpoint(model, file, blocks, size):
     Raises
     ------
     ValueError
-        A file that cannot be read, holds no weights, those of another network, or several sets of
-        weights that fit.
+        A file that cannot be read, or holds no weights, those of a different network, or several
+        sets that fit.
     """
     file = Path(file).expanduser()
     flat, versions = {}, {}
@@ -122,10 +122,6 @@ def _listed(names):
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-# ---------------------------------------------------------------------------------------------
-# What is in a file.
-
-
 def _read(file):
     """What a file holds, whatever it is called."""
     from safetensors.torch import load_file
@@ -149,7 +145,7 @@ def _reason(file, start, said):
     if file.is_dir():
         return "it is a folder"
     if not file.is_file():
-        return "it is no regular file" if file.exists() else "there is no such file"
+        return "it is not a regular file" if file.exists() else "there is no such file"
     if not start:
         return "the file is empty"
     if start.startswith(b"version https://git-lfs"):
@@ -167,7 +163,7 @@ def _reason(file, start, said):
         if line.isprintable():
             return f"it is text, which begins with {line!r}"
     if start[:1] != b"\x80" and start[:2] != b"PK" and start[8:9] != b"{":
-        return f"it begins with {start[:8]!r}, as no such file does"
+        return f"it begins with {start[:8]!r}, as neither kind of file does"
     if "Unsupported operand" in said:
         return "it is a pickle of a newer protocol than 2, in which torch.save writes by itself"
     said = re.sub(r"\x1b\[[\d;]*m", "", said)
@@ -242,10 +238,6 @@ def _flatten(held, path, flat, versions, seen):
             _flatten(value, f"{path}{name}.", flat, versions, seen)
 
 
-# ---------------------------------------------------------------------------------------------
-# What of it is the network's.
-
-
 @dataclass
 class _Found:
     """What a file holds under a prefix; `state` by names of the network where they are its own."""
@@ -303,7 +295,7 @@ def _candidates(flat, versions, model):
 
 
 def _translated(state, own, model):
-    """Older names, and positions of another grid, as the libraries read them themselves."""
+    """Older names, and positions of a different grid, as the libraries read them themselves."""
     if all(name in state and state[name].shape == value.shape for name, value in own.items()):
         return state
     state = {n if n in own else _OLD_DENSENET.sub(r"\1", n): value for n, value in state.items()}
@@ -316,13 +308,13 @@ def _translated(state, own, model):
 
 
 def _load(model, found, blocks, size):
-    """Load what was found; a ValueError says why it belongs to another network."""
+    """Load what was found; a ValueError says why it belongs to a different network."""
     own = _tensors(model)
     if not found.state.keys() & own.keys():
         names = [found.prefix + name for name in found.state]
         raise ValueError(
-            f"is of another network: none of its {len(names)} entries ({_listed(names)}) is one of "
-            f"the network's {len(own)} ({_listed(list(own))})"
+            f"is from a different network: none of its {len(names)} entries ({_listed(names)}) is "
+            f"one of the network's {len(own)} ({_listed(list(own))})"
         )
     usable, wrong = OrderedDict(), {_MISSING: [], _EXTRA: []}
     for name, value in found.state.items():
@@ -383,7 +375,7 @@ def _load(model, found, blocks, size):
         )
         differ = any(wrong.get(why) for why in (_MISSING, _EXTRA, _SHAPE))
         raise ValueError(
-            f"{'is of another network' if differ else 'cannot be used'}: of its "
+            f"{'is from a different network' if differ else 'cannot be used'}: of its "
             f"{len(found.state)} entries and the network's {len(own)}, {'; '.join(counts)}{reason}"
         )
     unused = [name for name in found.state if name not in usable or name in extra]
@@ -406,7 +398,7 @@ def _converted(value, own):
         return value, "are not finite"
     whole = not own.is_floating_point() and not own.is_complex()
     if whole and not torch.equal(converted.to(value.dtype), value):
-        return value, "are no whole numbers"
+        return value, "are not whole numbers"
     return converted, None
 
 

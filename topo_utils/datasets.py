@@ -284,7 +284,9 @@ class _Files:
         try:
             return _decode(path)
         except Exception as error:
-            raise ValueError(f"{printable(path)} is no readable image: {_reason(error)}") from error
+            raise ValueError(
+                f"{printable(path)} is not a readable image: {_reason(error)}"
+            ) from error
 
 
 # A function for each source gives a reader of the i-th image, and the labels.
@@ -386,7 +388,7 @@ def _open_folder(name, size, n_images, seed, leave_out):
         loose = [path for path in paths if path.parent == folder]
         if 0 < len(loose) < len(paths):
             said.append(
-                f"no picture has a label, since {len(loose)} of {len(paths)} lie in no class "
+                f"no picture has a label, since {len(loose)} of {len(paths)} are in no class "
                 f"folder, such as {_place(folder, loose[0])}"
             )
         if said:
@@ -409,7 +411,7 @@ def _below(folder, leave_out, endings):
             left_out[here] = f"a link to {_place(folder, seen[real])}, and each folder is read once"
             continue
         if seen and root.is_relative_to(real):
-            left_out[here] = "a link to a folder that it lies in"
+            left_out[here] = "a link to a folder that contains it"
             continue
         seen[real], by = here, ""
         try:
@@ -456,7 +458,7 @@ def _decode(path, quick=False):
         except UnidentifiedImageError:
             file.seek(4)
             heic = file.read(6) in (b"ftyphe", b"ftypmi") and ".heic" not in Image.EXTENSION
-            raise ValueError(_NO_HEIC if heic else "no format that can be read") from None
+            raise ValueError(_NO_HEIC if heic else "not in a readable format") from None
         if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
             raise ValueError(f"more than 8 bits a channel: {image.mode}")
         if quick:  # a JPEG need not be decoded at its full size to see that it is whole
@@ -493,7 +495,7 @@ def _told(folder, skipped):
 
 
 def _trouble_with(path):
-    """Why a file is no picture that can be read, or None."""
+    """Why a file is not a readable picture, or None."""
     try:
         found = path.stat()
     except OSError as error:
