@@ -1,4 +1,4 @@
-"""What a cached result follows from: a network with the code that it runs, and this package.
+"""By what a network is known: its parts, their tensors and attributes, and the code that it runs.
 
 Code is read from the objects that run, not from files, which may have been edited since they were
 imported: the bytecode of the user's own functions, with all that they refer to. For an installed
@@ -26,7 +26,6 @@ from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import accumulate
 from operator import attrgetter
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -85,15 +84,6 @@ def describe(network, **more):
         raise error from None
     libraries = sorted({(module or "builtins").partition(".")[0] for module in lines.libraries})
     return own, lines.said + [f"{library}: {_version(library)}" for library in libraries]
-
-
-@functools.cache
-def source_digest():
-    """SHA-256 of the source of everything in this package that can change a measured integer."""
-    root = Path(__file__).parent
-    sources = sorted(file.relative_to(root) for file in root.rglob("*.py"))
-    sources = [file for file in sources if file.parts[0] not in ("book", "__main__.py")]
-    return store.digest({file.as_posix(): (root / file).read_bytes() for file in sources})
 
 
 #: Attributes of modules that change nothing that they compute in eval mode.
