@@ -189,27 +189,29 @@ _READING = threading.Lock()  # torch's list of what may be made belongs to the w
 def _unpickled(opened):
     """What torch.save wrote, where there may be a trainer's settings and counts beside tensors.
 
-    torch names one class after another that it does not know; each gets a stand-in.
+    Each class that torch does not know gets a stand-in. Of the old format torch names one by one.
     """
-    stand_ins = {}
+    opened.seek(0)
+    unknown, stand_ins = [], {}
+    with suppress(Exception):
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(opened)
     while True:
-        opened.seek(0)
+        for name in filter(_is_harmless, unknown):
+            stand_ins.setdefault(name, type(name, (_Inert,), {}))
         allowed = [(stand_in, name) for name, stand_in in stand_ins.items()]
+        opened.seek(0)
         try:
             with _READING, torch.serialization.safe_globals(allowed):
                 return torch.load(opened, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             said = str(error)
-            dicts = [
-                one for one in stand_ins.values() if f"got {one}" in said and "SETITEM" in said
-            ]
-            found = re.search(r"GLOBAL (\S+) was not an allowed", said)
-            name = found and (found[1] if "." in found[1] else f"builtins.{found[1]}")
-            if dicts and not dicts[0].is_dict:
-                dicts[0].is_dict = True
-            elif name and name not in stand_ins and _is_harmless(name):
-                stand_ins[name] = type(name, (_Inert,), {})
-            else:
+            unknown = re.findall(r"GLOBAL (\S+) was not an allowed", said)
+            unknown = [name if "." in name else f"builtins.{name}" for name in unknown]
+            unknown = [name for name in unknown if _is_harmless(name) and name not in stand_ins]
+            dicts = [one for one in stand_ins.values() if "SETITEM" in said and f" {one}" in said]
+            for stand_in in dicts:
+                stand_in.is_dict = True
+            if not unknown and not dicts:
                 raise
 
 
