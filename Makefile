@@ -5,6 +5,8 @@ VENV   ?= .venv
 # More arguments for pip, e.g. PIP_ARGS="--index-url URL" for another source of torch.
 PIP_ARGS ?=
 PRESET ?= default
+# The versions that made the book; CONSTRAINTS= takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install book assignments test lint format bench lab links pdf clean
+.PHONY: help install constraints book assignments test lint format bench lab links pdf clean
 
 help:
 	@echo "make book     build the book: _build/html/index.html (PRESET=smoke for a quick one)"
@@ -25,15 +27,23 @@ help:
 	@echo "make lint     check style and format;  make format  mends them"
 	@echo "make bench    the engine's speed against the forward pass and CubicalRipser, as ratios"
 	@echo "make install  create $(VENV) with everything above; PYTHON=... chooses the Python"
+	@echo "make constraints  renew constraints.txt, the versions that make install takes"
 	@echo "make clean    remove what was built (not $(VENV))"
 
-# The stamp is newer than pyproject.toml once everything that it lists is installed.
-install: $(VENV)/.installed
-$(VENV)/.installed: pyproject.toml
+# The stamp is newer than the files that say what to install once that is installed. The newest
+# versions have a stamp of their own.
+STAMP := $(VENV)/.installed$(if $(CONSTRAINTS),,-newest)
+install: $(STAMP)
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: choose one with make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -e ".[all]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager) -e ".[all]"
+	@rm -f $(VENV)/.installed*
 	@touch $@
+
+# Run the tests and build the book with them before they are committed.
+constraints:
+	$(PYTHON) .ci/constraints.py renew $(PIP_ARGS)
 
 book: install
 	$(BIN)/python -m topo_utils book --preset $(PRESET)

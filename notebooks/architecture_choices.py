@@ -82,17 +82,19 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
-from scipy.stats import rankdata
 from torch import nn
 
 from topo_utils import (
+    Estimate,
     calibrate_batch_norm,
+    correlation,
     decay,
     embedding_profile,
     load_images,
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
+from topo_utils.intervals import resamples
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, trained
 
@@ -246,7 +248,7 @@ CONTROLS = {
     "number of parameters": "parameters",
 }
 rng = np.random.default_rng(seed)
-chosen = rng.integers(len(configurations), size=(2000, len(configurations), 1))
+chosen = resamples(len(configurations), 2000, rng)[:, :, None]
 chosen_seeds = rng.integers(n_seeds, size=(2000, len(configurations), n_seeds))
 
 
@@ -258,49 +260,36 @@ def values(name):
     return np.round(np.vstack([table.mean(axis=1), resampled]), 9)
 
 
-def correlation(x, y, controls=(), *, ranks=True):
-    """(value, low, high) of the correlation of two columns, given controls."""
-    columns = np.stack([values(name) for name in (x, y, *controls)], axis=1)
-    columns = rankdata(columns, axis=2) if ranks else columns
-    columns = columns - columns.mean(axis=2, keepdims=True)
-    norms = np.sqrt((columns**2).sum(axis=2, keepdims=True))
-    columns = np.divide(columns, norms, out=np.zeros_like(columns), where=norms > 1e-9)
-    # The inverse of the matrix of correlations has the partial ones; a column that does not vary,
-    # or follows from the others, leaves none.
-    inverse = np.linalg.pinv(columns @ columns.transpose(0, 2, 1), rcond=1e-9, hermitian=True)
-    scale = np.sqrt(inverse[:, 0, 0] * inverse[:, 1, 1])
-    found = np.divide(-inverse[:, 0, 1], scale, out=np.zeros_like(scale), where=scale > 1e-9)
-    # A pseudo-inverse of two equal columns has the wrong sign: without controls, the product is it.
-    found = found if controls else (columns[:, 0] * columns[:, 1]).sum(axis=1)
-    return (float(found[0]), *map(float, np.percentile(found[1:], [2.5, 97.5])))
+def over_configurations(x, y, controls=(), **settings):
+    """The correlation of two columns, given controls, and its interval."""
+    found = correlation(*map(values, (x, y, *controls)), **settings)
+    return Estimate.from_draws(found[0], found[1:])
 
 
-rank = correlation("rate", "accuracy")
-linear = correlation("rate", "accuracy", ranks=False)
-partial_rank = correlation("rate", "accuracy", tuple(CONTROLS.values()))
-alone = {label: correlation(name, "accuracy") for label, name in CONTROLS.items()}
-given = {label: correlation("rate", "accuracy", (name,)) for label, name in CONTROLS.items()}
-rank_training = correlation("rate", "accuracy_training")
-within = correlation("rate", "accuracy", ("width",))
+rank = over_configurations("rate", "accuracy")
+linear = over_configurations("rate", "accuracy", ranks=False)
+partial_rank = over_configurations("rate", "accuracy", tuple(CONTROLS.values()))
+alone = {label: over_configurations(name, "accuracy") for label, name in CONTROLS.items()}
+given = {
+    label: over_configurations("rate", "accuracy", (name,)) for label, name in CONTROLS.items()
+}
+rank_training = over_configurations("rate", "accuracy_training")
+within = over_configurations("rate", "accuracy", ("width",))
 over_null = {
     null: [
-        correlation(f"rate_over_{null}", "accuracy", controls)
+        over_configurations(f"rate_over_{null}", "accuracy", controls)
         for controls in ((), tuple(CONTROLS.values()))
     ]
     for null in NULLS
 }
 
 
-def with_interval(found):
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*found)
-
-
 pd.DataFrame(
     {
-        "with accuracy": [*map(with_interval, (rank, *alone.values())), "", ""],
+        "with accuracy": [*map(str, (rank, *alone.values())), "", ""],
         "decay with accuracy, given it": [
             "",
-            *map(with_interval, (*given.values(), partial_rank, within)),
+            *map(str, (*given.values(), partial_rank, within)),
         ],
     },
     index=["rate of decay", *CONTROLS, "all three controls", "width alone"],
@@ -326,21 +315,21 @@ glue(
     lowest=described(lowest),
     highest=described(highest),
     training_low=means["accuracy_training"].min(),
-    rank=rank[0],
-    rank_low=rank[1],
-    rank_high=rank[2],
-    linear=linear[0],
-    linear_low=linear[1],
-    linear_high=linear[2],
-    partial=partial_rank[0],
-    partial_low=partial_rank[1],
-    partial_high=partial_rank[2],
-    untrained=alone["untrained twin's rate"][0],
-    parameters_rank=alone["number of parameters"][0],
-    training_rank=rank_training[0],
-    within=within[0],
-    within_low=within[1],
-    within_high=within[2],
+    rank=rank.value,
+    rank_low=rank.low,
+    rank_high=rank.high,
+    linear=linear.value,
+    linear_low=linear.low,
+    linear_high=linear.high,
+    partial=partial_rank.value,
+    partial_low=partial_rank.low,
+    partial_high=partial_rank.high,
+    untrained=alone["untrained twin's rate"].value,
+    parameters_rank=alone["number of parameters"].value,
+    training_rank=rank_training.value,
+    within=within.value,
+    within_low=within.low,
+    within_high=within.high,
     n_widths=len(widths),
 )
 
@@ -384,16 +373,16 @@ glue(
 
 # %% tags=["hide-input"]
 def architecture_verdict(rank, partial, n_configurations, n_seeds):
-    """Verdict and reason; `rank` and `partial` are (value, low, high)."""
+    """Verdict and reason; `rank` and `partial` are correlations with their intervals."""
     if n_configurations < 12 or n_seeds < 5:
         return "inconclusive", (
             f"{n_configurations} configurations with {n_seeds} seeds each; the rule asks for 12 "
             "and 5."
         )
-    if rank[1] == rank[2] == 0:  # as where the threshold lies beyond all values
+    if rank.low == rank.high == 0:  # as where the threshold lies beyond all values
         return "inconclusive", "the rate of decay, or the accuracy, is the same in all networks."
-    if rank[1] > 0:
-        if partial[1] > 0:
+    if rank.low > 0:
+        if partial.low > 0:
             return "reproduced", (
                 "steeper decay goes with higher accuracy, also given the untrained twin's decay, "
                 "the depth and the number of parameters."
@@ -402,9 +391,9 @@ def architecture_verdict(rank, partial, n_configurations, n_seeds):
             "steeper decay goes with higher accuracy, but not beyond what the untrained twin's "
             "decay, the depth and the number of parameters tell."
         )
-    if rank[2] < 0:
+    if rank.high < 0:
         return "not reproduced", "steeper decay goes with lower accuracy."
-    if rank[1] > -0.3 and rank[2] < 0.3:
+    if rank.low > -0.3 and rank.high < 0.3:
         return "not reproduced", "the rate of decay and accuracy are nearly unrelated."
     return "inconclusive", "the interval of the rank correlation contains 0 and is wide."
 
@@ -439,8 +428,8 @@ columns = {"Ω": (rank, partial_rank)} | {f"Ω / {NULLS[n]}": over_null[n] for n
 pd.DataFrame(
     {
         name: {
-            "with accuracy": with_interval(plain),
-            "given all three controls": with_interval(given_all),
+            "with accuracy": str(plain),
+            "given all three controls": str(given_all),
             "by the rule": architecture_verdict(plain, given_all, len(configurations), n_seeds)[0],
         }
         for name, (plain, given_all) in columns.items()

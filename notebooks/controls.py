@@ -79,8 +79,11 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from topo_utils import (
+    Estimate,
     block_shapes,
+    bootstrap,
     calibrate_batch_norm,
+    correlation,
     decay,
     embedding_profile,
     invariance,
@@ -167,12 +170,8 @@ def voxels():
     return omega["pretrained", None] * 0 + np.array([np.prod(shapes[name]) for name in blocks])
 
 
-def with_interval(found):
-    return f"{found[0]:.2f} [{found[1]:.2f}, {found[2]:.2f}]"
-
-
 def fitted(curves, relative_to=None):
-    return decay(curves, relative_to=relative_to, seed=seed)[:3]
+    return decay(curves, relative_to=relative_to, seed=seed)
 
 
 volume = voxels()
@@ -186,29 +185,29 @@ per_voxel = {kind: fitted(omega[kind, None], volume) for kind in kinds}
 pd.DataFrame(
     {
         kind: {
-            "decay": with_interval(decays[kind]),
-            "its values, all shuffled": with_interval(fitted(omega[kind, "volume"])),
-            "relative to all shuffled": with_interval(relative[kind, "volume"]),
-            "relative to within channels": with_interval(relative[kind, "within_channels"]),
-            "relative to the untrained": with_interval(relative[kind, "untrained"])
+            "decay": str(decays[kind]),
+            "its values, all shuffled": str(fitted(omega[kind, "volume"])),
+            "relative to all shuffled": str(relative[kind, "volume"]),
+            "relative to within channels": str(relative[kind, "within_channels"]),
+            "relative to the untrained": str(relative[kind, "untrained"])
             if kind == "pretrained"
             else "–",
-            "relative to the calibrated": with_interval(relative[kind, "calibrated"])
+            "relative to the calibrated": str(relative[kind, "calibrated"])
             if kind == "pretrained"
             else "–",
-            "relative to the number of voxels": with_interval(per_voxel[kind]),
+            "relative to the number of voxels": str(per_voxel[kind]),
         }
         for kind in kinds
     }
 )
 
 # %% tags=["remove-cell"]
-slope = decays["pretrained"][0]
+slope = decays["pretrained"].slope
 shares = {}
-if decays["pretrained"][2] < 0:  # else there is no decay of which to take a share
+if decays["pretrained"].falls:  # else there is no decay of which to take a share
     for (kind, of), (value, low, high) in relative.items():
         if kind == "pretrained":  # the slope is negative: the ends change places
-            shares[of] = value / slope, high / slope, low / slope
+            shares[of] = Estimate(value / slope, high / slope, low / slope)
 LABELS = {"volume": "the volume null", "within_channels": "the null within channels"}
 LABELS |= {"untrained": "the untrained twin", "calibrated": "the calibrated twin"}
 shares_text = ", ".join(
@@ -225,21 +224,21 @@ glue(
     used_images=omega["pretrained", None].sizes["image"],
     images_name=dataset,
     eta=threshold,
-    decay_text=with_interval(decays["pretrained"]),
-    all_shuffled_text=with_interval(fitted(omega["pretrained", "volume"])),
-    rest_text=with_interval(relative["pretrained", "volume"]),
-    without_last_text=with_interval(without_last),
+    decay_text=str(decays["pretrained"]),
+    all_shuffled_text=str(fitted(omega["pretrained", "volume"])),
+    rest_text=str(relative["pretrained", "volume"]),
+    without_last_text=str(without_last),
     shares_text=shares_text or "none, since it is not below 0",
-    voxels_text=f"{fitted(volume)[0]:.2f}",
-    per_voxel_text=with_interval(per_voxel["pretrained"]),
-    untrained_rest_text=with_interval(relative["untrained", "volume"]),
-    calibrated_rest_text=with_interval(relative["calibrated", "volume"]),
-    order_text=with_interval(reorder),
+    voxels_text=f"{fitted(volume).slope:.2f}",
+    per_voxel_text=str(per_voxel["pretrained"]),
+    untrained_rest_text=str(relative["untrained", "volume"]),
+    calibrated_rest_text=str(relative["calibrated", "volume"]),
+    order_text=str(reorder),
     order_least=reordered.min(),
     order_greatest=reordered.max(),
-    per_image_text=with_interval(per_image_decays["pretrained"]),
-    per_image_untrained_text=with_interval(per_image_decays["untrained"]),
-    per_image_difference_text=with_interval(per_image_difference),
+    per_image_text=str(per_image_decays["pretrained"]),
+    per_image_untrained_text=str(per_image_decays["untrained"]),
+    per_image_difference_text=str(per_image_difference),
 )
 
 # %% [markdown]
@@ -274,43 +273,34 @@ glue(
 
 
 # %% mystnb={"figure": {"caption": "Rank correlation, over images, of the input picture's own &Omega; with &Omega; of each block. Bands: 95 % intervals (bootstrap over images).", "name": "fig-controls-input"}, "image": {"alt": "Line chart of the rank correlation between the complexity of the input image and that of each block, from -1 to 1, against relative depth, for a pretrained and an untrained network."}} tags=["hide-input"]
-def correlation(a, b, n_bootstrap=1000):
-    """Spearman's, of (N,) with each column of (N, L): value, low, high; 0 where one is constant."""
-    values = pd.DataFrame(np.column_stack([a, b]))
-    draws = np.random.default_rng(seed).integers(len(values), size=(n_bootstrap, len(values)))
-
-    def ranked(rows):
-        ranks = values.iloc[rows].rank().to_numpy(copy=True)
-        ranks -= ranks.mean(axis=0)
-        scale = np.sqrt((ranks**2).sum(axis=0))
-        products = ranks[:, 0] @ ranks[:, 1:]
-        return products / np.where(scale[0] * scale[1:] == 0, 1, scale[0] * scale[1:])
-
-    resampled = np.stack([ranked(draw) for draw in draws])
-    return np.stack([ranked(slice(None)), *np.percentile(resampled, [2.5, 97.5], axis=0)])
+def with_input_omega(omega):
+    """Spearman's correlation of the picture's Omega with that of each block (L,)."""
+    return bootstrap(
+        lambda images: correlation(picture_omega[images], omega.values[images].T),
+        len(picture_omega),
+        n_bootstrap=1000,
+        seed=seed,
+    )
 
 
 picture_omega = with_input.sel(block="input").values
-correlations = {
-    kind: correlation(picture_omega, omega[kind, None].values)
-    for kind in ("pretrained", "untrained")
-}
+correlations = {kind: with_input_omega(omega[kind, None]) for kind in ("pretrained", "untrained")}
 figure, ax = plt.subplots(figsize=(7.2, 3.8))
 for (kind, found), style, colour in zip(correlations.items(), ("-", "--"), COLOURS, strict=False):
     depth = relative_depth(len(blocks))
-    ax.plot(depth, found[0], style, color=colour, marker="o", markersize=3, label=kind)
-    ax.fill_between(depth, *found[1:], color=colour, alpha=0.18, lw=0)
+    ax.plot(depth, found.value, style, color=colour, marker="o", markersize=3, label=kind)
+    ax.fill_between(depth, found.low, found.high, color=colour, alpha=0.18, lw=0)
 ax.axhline(0, color="black", lw=1)
 ax.set(ylim=(-1.05, 1.05), ylabel="rank correlation with the input's Ω")
 ax.set_xlabel("relative depth (first block 0, last block 1)")
 _ = ax.legend(fontsize=9)
 
 # %% tags=["remove-cell"]
-predicted = {kind: int((found[1] > 0).sum()) for kind, found in correlations.items()}
+predicted = {kind: int((found.low > 0).sum()) for kind, found in correlations.items()}
 glue(
     input_omega=picture_omega.mean(),
-    first_correlation=with_interval(correlations["pretrained"][:, 0]),
-    last_correlation=with_interval(correlations["pretrained"][:, -1]),
+    first_correlation=str(correlations["pretrained"].map(lambda blocks: blocks[0])),
+    last_correlation=str(correlations["pretrained"].map(lambda blocks: blocks[-1])),
     n_blocks=len(blocks),
     predicted_pretrained=predicted["pretrained"],
     predicted_untrained=predicted["untrained"],
@@ -408,8 +398,7 @@ for null in (None, *NULLS):
     quotients["one half"] = quotients[reference][:middle]
     quotients["other half"] = quotients[reference][middle:]
     for claim, (changes, comparisons) in claims.items():
-        each = invariance(quotients, changes, comparisons, seed=seed)
-        found[claim, null] = None if np.isnan(each.ratio) else each[:3], each.verdict
+        found[claim, null] = invariance(quotients, changes, comparisons, seed=seed)
 columns = {None: "Ω"} | {null: f"Ω / {title}" for null, title in NULLS.items()}
 
 
@@ -434,7 +423,7 @@ at_levels = {
 def falls(null, eta):
     """Whether the interval of the decay lies below 0, divided by a null."""
     curves, divisor = (at_levels[key].sel(threshold=eta) for key in (None, null))
-    return fitted(curves, None if null is None else divisor)[2] < 0
+    return fitted(curves, None if null is None else divisor).falls
 
 
 falling = {null: sum(falls(null, eta) for eta in levels) for null in at_levels}
@@ -442,15 +431,14 @@ falling = {null: sum(falls(null, eta) for eta in levels) for null in at_levels}
 table = {}
 for null, column in columns.items():
     for claim in claims:
-        ratio, verdict = found[claim, null]
-        told = "–" if ratio is None else with_interval(ratio)
-        table[f"{claim}, {column}"] = {"number": told, "by the rule": verdict}
+        each = found[claim, null]
+        table[f"{claim}, {column}"] = {"number": str(each), "by the rule": each.verdict}
     remaining = decays["pretrained"] if null is None else relative["pretrained", null]
     holds = falling[null]
     survives = "reproduced" if holds == len(levels) else "reproduced with limits"
     table[f"decay, {column}"] = {
-        "number": with_interval(remaining),
-        "by the rule": "falls" if remaining[2] < 0 else "does not fall",
+        "number": str(remaining),
+        "by the rule": "falls" if remaining.falls else "does not fall",
     }
     table[f"decay at other thresholds, {column}"] = {
         "number": f"falls at {holds} of {len(levels)}",
@@ -460,10 +448,10 @@ pd.DataFrame(table).T
 
 # %% tags=["remove-cell"]
 changed = [
-    f"{claim} ({NULLS[null]}: {found[claim, null][1]})"
+    f"{claim} ({NULLS[null]}: {found[claim, null].verdict})"
     for claim in claims
     for null in NULLS
-    if found[claim, null][1] != found[claim, None][1]
+    if found[claim, null].verdict != found[claim, None].verdict
 ]
 glue(
     n_findings=len(claims),
@@ -494,18 +482,18 @@ glue(
 # to explain (its interval is not below 0).
 
 # %% tags=["hide-input"]
-left = [of for of in LABELS if relative["pretrained", of][2] < 0]
-if decays["pretrained"][2] >= 0:
+left = [of for of in LABELS if relative["pretrained", of].falls]
+if not decays["pretrained"].falls:
     verdict, reason = "inconclusive", f"The decay of {model} is not below 0."
 else:
-    if all(low > 0.5 for _, low, _ in shares.values()):
+    if all(share.low > 0.5 for share in shares.values()):
         verdict = "reproduced"
-    elif all(high < 0.5 for _, _, high in shares.values()):
+    elif all(share.high < 0.5 for share in shares.values()):
         verdict = "not reproduced"
     else:
         verdict = "reproduced with limits"
     reason = (
-        f"Of the decay {with_interval(decays['pretrained'])} there remains {shares_text}; what "
+        f"Of the decay {decays['pretrained']} there remains {shares_text}; what "
         f"remains is below 0 relative to {len(left)} of {len(shares)}."
     )
 numbers = {f"share_of_decay_left_relative_to_{of}": share for of, share in shares.items()}
@@ -515,8 +503,8 @@ numbers |= {f"decay_{kind}_relative_to_voxels": each for kind, each in per_voxel
 numbers |= {f"decay_{kind}_statistics_per_image": each for kind, each in per_image_decays.items()}
 numbers |= {
     f"ratio_{claim}_{null or 'raw'}".replace(" ", "_"): each
-    for (claim, null), (each, _) in found.items()
-    if each is not None
+    for (claim, null), each in found.items()
+    if np.isfinite(each.ratio)
 }
 record_finding(
     claim="The decay of complexity is made by learning, not by the shrinking of volumes",

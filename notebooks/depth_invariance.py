@@ -81,7 +81,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
-from topo_utils.complexity import NOTHING_TO_COMPARE
+from topo_utils.distances import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, plot_curves, use_style
 
 use_style()
@@ -232,32 +232,27 @@ denominators = {
 }
 
 
-def with_interval(pairs, denominator, of=curves):
+def median_ratio(pairs, denominator, of=curves):
     """The median ratio of the pairs as text."""
-    if not pairs:
-        return "–"
-    each = invariance(of, pairs, denominator)
-    if each.verdict == "inconclusive":
-        return "–"
-    return f"{each.ratio:.2f} [{each.low:.2f}, {each.high:.2f}]"
+    return str(invariance(of, pairs, denominator)) if pairs else "–"
 
 
 table = {
     name: {
-        "every block": with_interval(changes, chosen),
-        "ends of stages": with_interval(stage_changes, chosen),
+        "every block": median_ratio(changes, chosen),
+        "ends of stages": median_ratio(stage_changes, chosen),
     }
     for name, chosen in denominators.items()
 }
 same_depth = [pair for pair in combinations(blocks, 2) if pair not in changes]
 table["same depth, over the comparison set"] = {
-    "every block": with_interval(same_depth, comparison),
+    "every block": median_ratio(same_depth, comparison),
     "ends of stages": "–",
 }
 for name, each in family_found.items():
     table[f"published: {name}"] = {
         "every block": f"{each.ratio:.2f} [{each.low:.3f}, {each.high:.3f}]",
-        "ends of stages": with_interval(family_stages[name], between, published),
+        "ends of stages": median_ratio(family_stages[name], between, published),
     }
 pd.DataFrame(table).T
 
@@ -278,9 +273,9 @@ glue(
     untrained_low=untrained_only.low,
     untrained_high=untrained_only.high,
     untrained_rule=untrained_only.verdict,
-    at_stages=with_interval(stage_changes, comparison),
+    at_stages=median_ratio(stage_changes, comparison),
     n_stage_changes=len(stage_changes),
-    of_width=with_interval(same_depth, comparison),
+    of_width=median_ratio(same_depth, comparison),
 )
 
 # %% [markdown]
@@ -322,31 +317,28 @@ verdicts |= {f"the published {name}": each.verdict for name, each in family_foun
 verdict = found.verdict
 if len(set(verdicts.values())) > 1 and "inconclusive" not in verdicts.values():
     verdict = "reproduced with limits"
-numbers = {"ratio_of_the_measured_networks": (found.ratio, found.low, found.high)}
+numbers = {"ratio_of_the_measured_networks": found}
 numbers |= {
-    f"ratio_of_published_{name.replace(' / ', '_')}": (each.ratio, each.low, each.high)
-    for name, each in family_found.items()
+    f"ratio_of_published_{name.replace(' / ', '_')}": each for name, each in family_found.items()
 }
-numbers["ratio_to_trained_against_untrained"] = tuple(untrained_only[:3])
+numbers["ratio_to_trained_against_untrained"] = untrained_only
 if stage_changes:
-    numbers["ratio_at_the_ends_of_stages"] = tuple(
-        invariance(curves, stage_changes, comparison)[:3]
-    )
+    numbers["ratio_at_the_ends_of_stages"] = invariance(curves, stage_changes, comparison)
 if verdict == "inconclusive":
     reason = NOTHING_TO_COMPARE
 else:
     reason = (
         "By the rule, each alone: "
         + "; ".join(f"{name}, {each}" for name, each in verdicts.items())
-        + f". The measured ratio is {with_interval(changes, comparison)}; against trained-untrained "
-        f"pairs alone {with_interval(changes, to_untrained)}, at the ends of stages "
-        f"{with_interval(stage_changes, comparison)}."
+        + f". The measured ratio is {median_ratio(changes, comparison)}; against trained-untrained "
+        f"pairs alone {median_ratio(changes, to_untrained)}, at the ends of stages "
+        f"{median_ratio(stage_changes, comparison)}."
     )
 record_finding(
     claim="The embedding space of a data set is the same for architectures of any depth",
     verdict=verdict,
     reason=reason,
-    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
+    numbers={name: number for name, number in numbers.items() if np.isfinite([*number]).all()},
 )
 
 # %% [markdown]
@@ -388,7 +380,7 @@ itself = invariance(thinned, [(models[0], "every second block")], comparison)
 pd.DataFrame(
     {
         f"{models[0]} against its every second block": {
-            "ratio": f"{itself.ratio:.2f} [{itself.low:.2f}, {itself.high:.2f}]",
+            "ratio": str(itself),
             "by the rule": itself.verdict,
         }
     }

@@ -103,12 +103,12 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from topo_utils import calibrate_batch_norm, open_images
+from topo_utils import Estimate, bootstrap, calibrate_batch_norm, correlation, open_images
 from topo_utils.book import glue, record_finding
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, trained
@@ -148,21 +148,6 @@ def count_loops(points, published_reach, reach, long_bar):
     near = birth <= reach * unit
     long = near & (death - birth >= long_bar * unit)
     return (birth <= published_reach).sum(), near.sum(), long.sum()
-
-
-def spearman(x, y):
-    """Spearman's correlation along the last axis; 0 where one of the two is constant."""
-    x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
-    scale = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
-    return np.divide((x * y).sum(axis=-1), scale, out=np.zeros_like(scale), where=scale > 0)
-
-
-def partial_spearman(x, y, given):
-    """Spearman's correlation of x and y beyond what both share with a third; 0 if undefined."""
-    a, b, c = spearman(x, y), spearman(x, given), spearman(y, given)
-    rest = (1 - b**2) * (1 - c**2)
-    scale = np.sqrt(np.maximum(rest, 0))
-    return np.divide(a - b * c, scale, out=np.zeros_like(scale), where=rest > 1e-9)
 
 
 def build(n_inputs, n_classes, activation, width):
@@ -278,23 +263,21 @@ _ = figure.legend(
 
 
 # %% tags=["hide-input"]
-def with_bootstrap(statistic, *columns, seed=0):
-    """A statistic of columns with one entry a network, and its interval over networks (95 %)."""
+def over_networks(*columns):
+    """The correlation of two columns, given others, and its interval over networks (95 %)."""
     columns = np.array(columns, dtype=float)
-    size = columns.shape[1]
-    draws = np.random.default_rng(seed).integers(size, size=(2000, size))
-    low, high = np.percentile(statistic(*columns[:, draws]), [2.5, 97.5])
-    return float(statistic(*columns)), float(low), float(high)
+    return bootstrap(
+        lambda networks: correlation(*columns[:, networks]),
+        columns.shape[1],
+        seed=seed,
+        vectorised=True,
+    )
 
 
-def share_with_interval(yes):
+def share_of(yes):
     """Share of True, and its exact binomial interval (95 %)."""
     found = binomtest(int(yes.sum()), len(yes))
-    return found.statistic, *found.proportion_ci()
-
-
-def with_interval(found):
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found)
+    return Estimate(found.statistic, *found.proportion_ci())
 
 
 found, table = {}, {}
@@ -307,28 +290,25 @@ for activation in FUNCTIONS:
     for count in COUNTS:
         needed = of_input[count].to_numpy()[learned.index.get_level_values("seed")]
         b1, b1_twin = learned[count].to_numpy(), twin[count].to_numpy()
-        compare = partial(with_bootstrap, seed=seed)
         found[activation, count] = here = {
             "saturated": int(saturated.sum()),
-            "share": share_with_interval((b1 >= needed)[saturated]),
-            "width": compare(spearman, accuracy, width),
-            "b1": compare(spearman, accuracy, b1),
-            "twin": compare(spearman, accuracy, b1_twin),
-            "given width": compare(partial_spearman, accuracy, b1, width),
-            "twin given width": compare(partial_spearman, accuracy, b1_twin, width),
-            "width given b1": compare(partial_spearman, accuracy, width, b1),
+            "share": share_of((b1 >= needed)[saturated]),
+            "width": over_networks(accuracy, width),
+            "b1": over_networks(accuracy, b1),
+            "twin": over_networks(accuracy, b1_twin),
+            "given width": over_networks(accuracy, b1, width),
+            "twin given width": over_networks(accuracy, b1_twin, width),
+            "width given b1": over_networks(accuracy, width, b1),
         }
         table[activation, count] = {
             "saturated networks": here["saturated"],
-            "of these, all layers reach the input": "{:.2f} [{:.2f}, {:.2f}]".format(
-                *here["share"]
-            ),
-            "accuracy and width": with_interval(here["width"]),
-            "accuracy and β₁": with_interval(here["b1"]),
-            "accuracy and β₁, given width": with_interval(here["given width"]),
-            "accuracy and width, given β₁": with_interval(here["width given b1"]),
-            "accuracy and β₁ of the twin": with_interval(here["twin"]),
-            "accuracy and β₁ of the twin, given width": with_interval(here["twin given width"]),
+            "of these, all layers reach the input": str(here["share"]),
+            "accuracy and width": f"{here['width']:+.2f}",
+            "accuracy and β₁": f"{here['b1']:+.2f}",
+            "accuracy and β₁, given width": f"{here['given width']:+.2f}",
+            "accuracy and width, given β₁": f"{here['width given b1']:+.2f}",
+            "accuracy and β₁ of the twin": f"{here['twin']:+.2f}",
+            "accuracy and β₁ of the twin, given width": f"{here['twin given width']:+.2f}",
         }
 pd.DataFrame(table)
 
@@ -344,21 +324,21 @@ glue(
     input_scale_free=of_input["scale-free"].mean(),
     input_long=of_input["long bars"].mean(),
     saturated=of_square["saturated"],
-    share="{:.2f} [{:.2f}, {:.2f}]".format(*of_square["share"]),
-    share_scale_free=found["x²", "scale-free"]["share"][0],
-    share_relu=of_relu["share"][0],
-    share_relu_long=found["ReLU", "long bars"]["share"][0],
+    share=str(of_square["share"]),
+    share_scale_free=found["x²", "scale-free"]["share"].value,
+    share_relu=of_relu["share"].value,
+    share_relu_long=found["ReLU", "long bars"]["share"].value,
     widest=widest,
     widest_accuracy=100 * at_widest.loc["trained", "accuracy"],
     widest_b1=at_widest.loc["trained", "scale-free"],
     widest_b1_twin=at_widest.loc["untrained", "scale-free"],
-    by_width=with_interval(of_square["width"]),
-    by_b1=with_interval(of_square["b1"]),
-    by_twin=with_interval(of_square["twin"]),
-    given_width=with_interval(of_square["given width"]),
-    width_given_b1=with_interval(of_square["width given b1"]),
-    relu_given_width=with_interval(of_relu["given width"]),
-    relu_by_twin=with_interval(of_relu["twin"]),
+    by_width=f"{of_square['width']:+.2f}",
+    by_b1=f"{of_square['b1']:+.2f}",
+    by_twin=f"{of_square['twin']:+.2f}",
+    given_width=f"{of_square['given width']:+.2f}",
+    width_given_b1=f"{of_square['width given b1']:+.2f}",
+    relu_given_width=f"{of_relu['given width']:+.2f}",
+    relu_by_twin=f"{of_relu['twin']:+.2f}",
 )
 
 # %% [markdown]
@@ -395,7 +375,7 @@ glue(
 
 # %% tags=["hide-input"]
 def layers_verdict(found, n_networks, n_saturated):
-    """Verdict and reason from {count: (share, (partial correlation, low, high))}."""
+    """Verdict and reason from {count: (share, partial correlation with its interval)}."""
     if n_networks < 20 or n_saturated < 5:
         return "inconclusive", (
             f"{n_networks} networks, {n_saturated} of them saturated; the rule asks for 20 and 5."
@@ -407,12 +387,13 @@ def layers_verdict(found, n_networks, n_saturated):
             "there is nothing to correlate."
         )
     said, votes = [], []
-    for count, (share, (value, low, high)) in found.items():
+    for count, (share, given_width) in found.items():
         said.append(
             f"{count}, all layers reach the input in {100 * share:.0f} % of the saturated networks, "
-            f"and accuracy goes with β₁ given width by {value:.2f} [{low:.2f}, {high:.2f}]"
+            f"and accuracy goes with β₁ given width by {given_width}"
         )
-        supported, refuted = share > 0.8 and low > 0, share < 0.2 or low <= 0
+        supported = share > 0.8 and given_width.low > 0
+        refuted = share < 0.2 or given_width.low <= 0
         votes.append(1 if supported else -1 if refuted else 0)
     reason = "; ".join(said) + "."
     if min(votes) == 1:
@@ -422,7 +403,7 @@ def layers_verdict(found, n_networks, n_saturated):
 
 verdict, reason = layers_verdict(
     {
-        count: (found["x²", count]["share"][0], found["x²", count]["given width"])
+        count: (found["x²", count]["share"].value, found["x²", count]["given width"])
         for count in COUNTS[:2]
     },
     len(widths) * n_seeds,

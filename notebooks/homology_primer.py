@@ -43,6 +43,7 @@ from sklearn.datasets import load_sample_image
 from topo_utils import (
     betti_from_persistence,
     betti_numbers,
+    block_outputs,
     load_model,
     normalise,
     persistence,
@@ -50,7 +51,7 @@ from topo_utils import (
 from topo_utils.book import glue
 from topo_utils.plotting import (
     COLOURS,
-    move_sublevel_sets,
+    interactive_sublevel_sets,
     plot_betti_curves,
     plot_points,
     use_style,
@@ -189,13 +190,8 @@ import torch
 
 image = normalise(photograph, image_size)
 model = load_model(network)
-captured = {}
-model.get_submodule(block).register_forward_hook(
-    lambda module, inputs, output: captured.update(volume=output[0].clone())
-)
-with torch.inference_mode():
-    model(image[None])
-volume = captured["volume"]
+with block_outputs(model, [block]) as run:
+    volume = run(image[None])[block][0]
 
 low, high = np.quantile(volume, [0.001, 0.999])
 etas = np.unique(np.append(np.linspace(low, high, n_thresholds), 0.0))
@@ -267,7 +263,7 @@ for ax, stop in zip(axes, stops, strict=True):
     )
 
 # %% tags=["hide-cell"]
-move_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
+interactive_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
 
 # %% [markdown]
 # ## How they are computed

@@ -86,6 +86,8 @@ from matplotlib import pyplot as plt
 from topo_utils import (
     betti_curves,
     betti_numbers,
+    block_outputs,
+    bootstrap,
     embedding_profile,
     load_model,
     model_blocks,
@@ -98,21 +100,10 @@ use_style()
 rng = np.random.default_rng(seed)
 
 
-def block_outputs(model, image):
+def volumes_of(model, image):
     """The volumes (C, H, W) that the blocks give for one image (1, 3, H, W)."""
-    captured = {}
-    hooks = [
-        model.get_submodule(name).register_forward_hook(
-            # A copy: in-place layers overwrite what came before them.
-            lambda module, inputs, output, name=name: captured.update({name: output[0].clone()})
-        )
-        for name in model_blocks(model)
-    ]
-    with torch.inference_mode():
-        model(image)
-    for hook in hooks:
-        hook.remove()
-    return [volume.numpy() for volume in captured.values()]
+    with block_outputs(model, model_blocks(model)) as run:
+        return [output[0].numpy() for output in run(image).values()]
 
 
 def seconds(function, *arguments):
@@ -124,13 +115,12 @@ def seconds(function, *arguments):
 def ratio(pairs):
     """Median ratio of the second to the first of each pair, with its interval (95 %)."""
     ratios = np.array([second / first for first, second in pairs])
-    draws = np.median(rng.choice(ratios, (1000, len(ratios))), axis=1)
-    return float(np.median(ratios)), *map(float, np.percentile(draws, [2.5, 97.5]))
+    return bootstrap(lambda at: np.median(ratios[at]), len(ratios), n_bootstrap=1000, seed=rng)
 
 
 model = load_model(network, weights="random", seed=seed)
 image = torch.from_numpy(rng.normal(size=(1, 3, image_size, image_size)).astype(np.float32))
-volumes = block_outputs(model, image)
+volumes = volumes_of(model, image)
 
 
 def forward():
@@ -323,7 +313,7 @@ picture = torch.from_numpy(
 )
 for name in experiment:
     net = load_model(name, weights="random", seed=seed)
-    outputs = block_outputs(net, picture)
+    outputs = volumes_of(net, picture)
     with torch.inference_mode():
         passing = min(seconds(net, picture) for _ in range(2))
     counting = seconds(lambda volumes: [betti_numbers(v, 0.0) for v in volumes], outputs)
@@ -355,16 +345,16 @@ glue(
     pixels=image_size,
     n_blocks=len(volumes),
     gpu_text=gpu_text,
-    ratio_one=one[0],
-    ratio_one_low=one[1],
-    ratio_one_high=one[2],
+    ratio_one=one.value,
+    ratio_one_low=one.low,
+    ratio_one_high=one.high,
     n_threads=threads,
-    ratio_default=default[0],
-    ratio_default_low=default[1],
-    ratio_default_high=default[2],
-    two_threads=two_threads[0],
-    two_threads_low=two_threads[1],
-    two_threads_high=two_threads[2],
+    ratio_default=default.value,
+    ratio_default_low=default.low,
+    ratio_default_high=default.high,
+    two_threads=two_threads.value,
+    two_threads_low=two_threads.low,
+    two_threads_high=two_threads.high,
     own_slope=slopes["this book"],
     own_bytes=own["bytes"].iloc[-1] / own["voxels"].iloc[-1],
     own_largest=own["voxels"].iloc[-1] / 1e6,
@@ -372,9 +362,9 @@ glue(
     factor_cripser=factors["CubicalRipser"],
     factor_gudhi=factors["GUDHI"],
     curve_thresholds=n_thresholds,
-    factor_curve=all_thresholds[0],
-    factor_curve_low=all_thresholds[1],
-    factor_curve_high=all_thresholds[2],
+    factor_curve=all_thresholds.value,
+    factor_curve_low=all_thresholds.low,
+    factor_curve_high=all_thresholds.high,
     n_networks=len(experiment),
     used_images=experiment_images,
     hours_forward=hours["forward pass"].sum(),
@@ -420,11 +410,11 @@ glue(
 
 # %% tags=["hide-input"]
 def performance_verdict(ratio, slope):
-    """From the ratio of engine to forward pass (value, low, high) and the slope of growth."""
-    text = f"The engine takes {ratio[0]:.2f} [{ratio[1]:.2f}, {ratio[2]:.2f}] of the forward pass"
-    if ratio[1] > 1:
+    """From the ratio of engine to forward pass, with its interval, and the slope of growth."""
+    text = f"The engine takes {ratio} of the forward pass"
+    if ratio.low > 1:
         return "not reproduced", f"{text}."
-    if ratio[2] >= 1:
+    if ratio.high >= 1:
         return "inconclusive", f"{text}, an interval that contains 1."
     if slope > 1.1:
         return "reproduced with limits", f"{text}, but its time grows to the power {slope:.2f}."

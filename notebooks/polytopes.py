@@ -88,9 +88,8 @@ from matplotlib import pyplot as plt
 from scipy.ndimage import binary_dilation, binary_erosion
 from sklearn.datasets import make_circles
 
-from topo_utils import betti_numbers, open_images
+from topo_utils import betti_numbers, bootstrap_mean, open_images
 from topo_utils.book import glue, record_finding
-from topo_utils.complexity import bootstrap_mean
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread
 
@@ -419,7 +418,7 @@ glue(
     n_circles=n_circles,
     left_text=", ".join(map(str, left_over)),
     expected_text=", ".join(map(str, expected)),
-    left_mean="{:.1f} [{:.1f}, {:.1f}]".format(*faces_left),
+    left_mean=f"{faces_left:.1f}",
 )
 
 # %% [markdown]
@@ -490,7 +489,7 @@ def ratio(pixels):
     # What was not reached counts as the largest width tried: the ratio is then at least this.
     of = widths[widths["pixels"] == pixels].fillna(most_faces)
     logs = np.log(of["shuffled"] / of["true"])
-    return tuple(map(math.exp, bootstrap_mean(logs, seed=seed)))
+    return bootstrap_mean(logs, seed=seed).map(math.exp)
 
 
 ratios = {pixels: ratio(pixels) for pixels in per_dimension}
@@ -521,13 +520,13 @@ glue(
     n_digit_pictures=int(digits["pictures"].iloc[0]),
     digits_true=listed(digits["true"]),
     digits_shuffled=listed(digits["shuffled"]),
-    digits_ratio="{:.1f} [{:.1f}, {:.1f}]".format(*ratios["8 × 8"]),
+    digits_ratio=f"{ratios['8 × 8']:.1f}",
     digits_per_dimension=per_dimension["8 × 8"],
     mnist_text=", ".join(map(str, mnist["digit"])),
     n_mnist_pictures=int(mnist["pictures"].iloc[0]),
     mnist_true=listed(mnist["true"]),
     mnist_shuffled=listed(mnist["shuffled"]),
-    mnist_ratio="{:.1f} [{:.1f}, {:.1f}]".format(*ratios["28 × 28"]),
+    mnist_ratio=f"{ratios['28 × 28']:.1f}",
     mnist_per_dimension=per_dimension["28 × 28"],
 )
 
@@ -562,7 +561,7 @@ def polytope_verdict(staircase, holes, ratio, n_sum_fewer, n_restarts):
 
     `staircase` has (predicted, found) faces, found None where neither the predicted number nor one
     fewer suffices; `holes` has (beta1, share right with beta1 holes, share right with one fewer, or
-    None without holes); `ratio` is (value, low, high).
+    None without holes); `ratio` has its interval.
     """
     below = [predicted for predicted, found in staircase if found and found < predicted]
     if below:
@@ -574,9 +573,9 @@ def polytope_verdict(staircase, holes, ratio, n_sum_fewer, n_restarts):
         return "not reproduced", (
             f"with β₁ = {', '.join(map(str, dispensable))} one hole polytope fewer has 99 % right."
         )
-    if ratio[0] <= 4:
+    if ratio.value <= 4:
         return "not reproduced", (
-            f"shuffled labels need only {ratio[0]:.1f} times the faces of true labels on digits."
+            f"shuffled labels need only {ratio.value:.1f} times the faces of true labels on digits."
         )
     missed = sum(found is None for _, found in staircase) + sum(right < 1 for _, right, _ in holes)
     if missed:
@@ -589,7 +588,7 @@ def polytope_verdict(staircase, holes, ratio, n_sum_fewer, n_restarts):
             f"there are {len(staircase)} radii and {len(holes)} numbers of holes; the rule asks for "
             "6, and for 0, 1, 2 and 3 holes."
         )
-    if ratio[1] <= 4:
+    if ratio.low <= 4:
         return "inconclusive", "the ratio of shuffled to true labels may be four or less."
     reason = "training finds the widths predicted from geometry and from β₁ and none below"
     if n_sum_fewer:

@@ -101,6 +101,8 @@ from torch import nn
 
 from topo_utils import (
     SCORES,
+    Estimate,
+    bootstrap,
     embedding_profile,
     load_images,
     load_model,
@@ -110,6 +112,7 @@ from topo_utils import (
 )
 from topo_utils.book import glue, record_finding
 from topo_utils.candidates import candidate_table
+from topo_utils.intervals import resamples
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, train_classifier, trained
 
@@ -244,10 +247,6 @@ kendall = agreement.loc["kendall"].loc[list(found)]
 by_kendall = kendall.sort_values("value", ascending=False)
 
 
-def with_interval(row):
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-
-
 runs = len(candidates) * len(seeds)
 cost = {score: seconds[score] / runs for score in rivals}
 cost_features = seconds["features"] / runs
@@ -255,7 +254,7 @@ cost = {score: value + cost_features for score, value in cost.items()}
 cost["−θ"] = seconds["−θ"] / len(candidates)
 pd.DataFrame(
     {
-        kind: {score: with_interval(agreement.loc[kind].loc[score]) for score in by_kendall.index}
+        kind: {score: str(Estimate(*agreement.loc[kind, score])) for score in by_kendall.index}
         for kind in ("pearson", "kendall", "weighted_kendall")
     }
     | {
@@ -308,11 +307,10 @@ ceilings = ceilings or [1.0]  # one seed cannot be held against others
 
 
 def resampled(values, statistic, n_draws=1000):
-    """A statistic of values (N, ...) and its bootstrap interval over the first axis."""
+    """A statistic of values (N, ...) as text, with its interval over the first axis."""
     values = np.asarray(values)
-    draws = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(n_draws)]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return f"{statistic(values):.3f} [{low:.3f}, {high:.3f}]"
+    found = bootstrap(lambda at: statistic(values[at]), len(values), n_bootstrap=n_draws, seed=rng)
+    return f"{found:.3f}"
 
 
 pd.DataFrame(
@@ -329,14 +327,13 @@ pd.DataFrame(
 )
 
 # %% tags=["remove-cell"]
-theta_row = kendall.loc["−θ"]
+theta_kendall = Estimate(*kendall.loc["−θ"])
 rivals_here = [score for score in rivals if score in kendall.index]
 rival_values = kendall["value"][rivals_here]
-better_rivals = int((rival_values > theta_row["value"]).sum())
+better_rivals = int((rival_values > theta_kendall.value).sum())
 # Theta less the median rival, each resample of the networks the same for all scores.
 differences = []
-for _ in range(500):
-    draw = rng.integers(len(candidates), size=len(candidates))
+for draw in resamples(len(candidates), 500, rng):
     if accuracy.iloc[draw].nunique() > 1:
         values = {
             score: stats.kendalltau(scores[score].iloc[draw], accuracy.iloc[draw])[0]
@@ -345,9 +342,8 @@ for _ in range(500):
         median = np.nanmedian([values[score] for score in rivals_here])
         if np.isfinite(values["−θ"]) and np.isfinite(median):
             differences.append(round(values["−θ"] - median, 9))
-difference = (
-    float(theta_row["value"] - rival_values.median()),
-    *map(float, np.percentile(differences or [-1.0, 1.0], [2.5, 97.5])),
+difference = Estimate.from_draws(
+    theta_kendall.value - rival_values.median(), differences or [-1.0, 1.0]
 )
 
 one_epoch = images[training_sets[seeds[0]]], labels[training_sets[seeds[0]]]
@@ -363,9 +359,9 @@ glue(
     n_seeds=len(seeds),
     accuracy_least=accuracy.min(),
     accuracy_most=accuracy.max(),
-    theta_kendall=theta_row["value"],
-    theta_low=theta_row["low"],
-    theta_high=theta_row["high"],
+    theta_kendall=theta_kendall.value,
+    theta_low=theta_kendall.low,
+    theta_high=theta_kendall.high,
     n_rivals=len(rivals_here),
     better_rivals=better_rivals,
     best_rival=rival_values.idxmax(),
@@ -373,9 +369,9 @@ glue(
     best_rival_low=kendall["low"][rival_values.idxmax()],
     best_rival_high=kendall["high"][rival_values.idxmax()],
     median_rival=rival_values.median(),
-    difference=difference[0],
-    difference_low=difference[1],
-    difference_high=difference[2],
+    difference=difference.value,
+    difference_low=difference.low,
+    difference_high=difference.high,
     best_control=best_control,
     best_control_kendall=kendall["value"][best_control],
     best_control_low=kendall["low"][best_control],
@@ -495,16 +491,16 @@ glue(
 
 # %% tags=["hide-input"]
 def ranking_verdict(theta, difference, n_better, n_rivals):
-    """Kendall's of theta and its difference to the median rival, each (value, low, high)."""
+    """Verdict and reason from Kendall's of theta and its difference to the median rival."""
     beaten = f"{n_better} of {n_rivals} rivals rank better"
-    kendall = f"Kendall's correlation of −θ is {theta[0]:.2f} [{theta[1]:.2f}, {theta[2]:.2f}]"
-    if theta[2] < 0:
+    kendall = f"Kendall's correlation of −θ is {theta}"
+    if theta.high < 0:
         return "not reproduced", f"{kendall}: θ ranks the networks the wrong way round."
-    if difference[2] < 0:
+    if difference.high < 0:
         return "not reproduced", f"{kendall}, below the median of its rivals; {beaten}."
-    if theta[1] > 0 and difference[1] > 0:
+    if theta.low > 0 and difference.low > 0:
         return "reproduced", f"{kendall}, above the median of its rivals; {beaten}."
-    if theta[1] > 0:
+    if theta.low > 0:
         return (
             "reproduced with limits",
             f"{kendall}, but not clearly above the median of its rivals; {beaten}.",
@@ -512,7 +508,6 @@ def ranking_verdict(theta, difference, n_better, n_rivals):
     return "inconclusive", f"{kendall}, an interval that contains 0; {beaten}."
 
 
-theta_kendall = (theta_row["value"], theta_row["low"], theta_row["high"])
 verdict, reason = ranking_verdict(theta_kendall, difference, better_rivals, len(rivals_here))
 if not (varies["−θ"] and varies["accuracy"]):
     verdict = "inconclusive"
@@ -522,7 +517,11 @@ record_finding(
     verdict=verdict,
     reason=reason,
     numbers={"kendall_theta": theta_kendall, "kendall_theta_less_median_rival": difference}
-    | {f"kendall_{score}": tuple(kendall.loc[score]) for score in kendall.index if score != "−θ"},
+    | {
+        f"kendall_{score}": Estimate(*kendall.loc[score])
+        for score in kendall.index
+        if score != "−θ"
+    },
 )
 
 # %% [markdown]

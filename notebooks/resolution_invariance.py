@@ -74,6 +74,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from topo_utils import (
+    Estimate,
     embedding_profile,
     invariance,
     invariance_verdict,
@@ -81,7 +82,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
-from topo_utils.complexity import NOTHING_TO_COMPARE
+from topo_utils.distances import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, plot_curves, use_style
 
 use_style()
@@ -155,7 +156,7 @@ _ = below.set_title(f"{first} on {dataset}, each curve normalised", loc="left")
 
 # %% mystnb={"figure": {"caption": "The exponent of &Omega; in the number of input pixels, block by block, with its 95 % interval (bootstrap over images); dashed: the small images. At 1 (dotted) &Omega; grows with the volume.", "name": "fig-resolution-exponents"}, "image": {"alt": "Line chart of the exponent of complexity in the number of pixels against relative depth, a solid line for each network on the images with detail and a dashed one for the small images."}} tags=["hide-input"]
 def exponents(curves, n_bootstrap=1000):
-    """Exponent by block and of the sum over blocks (last), low and high; the misfit of the sum."""
+    """Exponents by block and of the sum over blocks (last), (L + 1,); the misfit of the sum."""
     means = np.stack([omega[curves[size]].values for size in sizes])  # (S, N, L)
     n = means.shape[1]
     # Every row draws the images anew: how often each of them counts, the same for all sizes.
@@ -168,7 +169,11 @@ def exponents(curves, n_bootstrap=1000):
     slopes = np.tensordot(centred / (centred @ centred), logs, axes=1)
     total = logs[:, 0, -1]
     misfit = np.abs(total - total.mean() - slopes[0, -1] * centred).max()
-    return np.stack([slopes[0], *np.percentile(slopes[1:], [2.5, 97.5], axis=0)]), misfit
+    return Estimate.from_draws(slopes[0], slopes[1:]), misfit
+
+
+def of_sum(exponents):
+    return exponents[-1]
 
 
 fits = {model: exponents(curves) for model, curves in detail.items()}
@@ -176,10 +181,10 @@ labels = {f"{model} on {dataset}": fit for model, fit in fits.items()}
 labels[f"{first} on {small_images} (small)"] = exponents(small)
 figure, ax = plt.subplots()
 for (label, (fit, _)), colour in zip(labels.items(), COLOURS * len(labels), strict=False):
-    depth = relative_depth(fit.shape[1] - 1)
+    depth = relative_depth(len(fit.value) - 1)
     style = "--" if label.endswith("(small)") else "-"
-    ax.plot(depth, fit[0, :-1], style, color=colour, marker="o", markersize=3, label=label)
-    ax.fill_between(depth, *fit[1:, :-1], color=colour, alpha=0.18, lw=0)
+    ax.plot(depth, fit.value[:-1], style, color=colour, marker="o", markersize=3, label=label)
+    ax.fill_between(depth, fit.low[:-1], fit.high[:-1], color=colour, alpha=0.18, lw=0)
 ax.axhline(1, color="black", ls=":", lw=1)
 ax.set(
     xlabel="relative depth (first block 0, last block 1)",
@@ -191,9 +196,9 @@ _ = figure.legend(fontsize=9, loc="outside upper left")
 pd.DataFrame(
     {
         label: {
-            "exponent, sum of all blocks": "{:.2f} [{:.2f}, {:.2f}]".format(*fit[:, -1]),
-            "exponent, least block": f"{fit[0, :-1].min():.2f}",
-            "exponent, greatest block": f"{fit[0, :-1].max():.2f}",
+            "exponent, sum of all blocks": str(fit.map(of_sum)),
+            "exponent, least block": f"{fit.value[:-1].min():.2f}",
+            "exponent, greatest block": f"{fit.value[:-1].max():.2f}",
             "furthest from the line, sum": f"{100 * np.expm1(misfit):.0f} %",
         }
         for label, (fit, misfit) in labels.items()
@@ -227,16 +232,10 @@ found = {
 ruling, control = found["with detail", "networks"], found["small", "networks"]
 
 
-def with_interval(ratio, low, high):
-    if np.isnan(ratio):  # nothing to divide by
-        return "–"
-    return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
-
-
 single = pd.concat([ruling.pairs, control.pairs]).query("kind == 'change'").set_index("a")
 single = single[~single.index.duplicated()]  # the small images may be the same as the others
 cells = {
-    a: with_interval(*single.loc[a, ["ratio", "ratio_low", "ratio_high"]]) for a in single.index
+    a: str(Estimate(*single.loc[a, ["ratio", "ratio_low", "ratio_high"]])) for a in single.index
 }
 columns = {f"{model}, {dataset}": curves for model, curves in detail.items()}
 columns[f"{first}, {small_images}"] = small
@@ -255,10 +254,7 @@ pd.DataFrame(
 # %% tags=["hide-input"]
 pd.DataFrame(
     {
-        name: {
-            f"between {against}": with_interval(*found[kind, against][:3])
-            for against in comparisons
-        }
+        name: {f"between {against}": str(found[kind, against]) for against in comparisons}
         for kind, name in (("with detail", dataset), ("small", f"{small_images} (enlarged)"))
     }
 )
@@ -281,11 +277,11 @@ glue(
     reference=reference_size,
     growth=summed[sizes[-1]] / summed[sizes[0]],
     pixel_factor=(sizes[-1] / sizes[0]) ** 2,
-    exponent=fit[0, -1],
-    exponent_low=fit[1, -1],
-    exponent_high=fit[2, -1],
-    block_least=fit[0, :-1].min(),
-    block_greatest=fit[0, :-1].max(),
+    exponent=fit.value[-1],
+    exponent_low=fit.low[-1],
+    exponent_high=fit.high[-1],
+    block_least=fit.value[:-1].min(),
+    block_greatest=fit.value[:-1].max(),
     ratio=ruling.ratio,
     ratio_low=ruling.low,
     ratio_high=ruling.high,
@@ -340,8 +336,7 @@ if far_sizes:
     )
 if control.low > 0.5:
     limits.append(
-        f"for {small_images}, to which enlargement adds no detail, the ratio is "
-        f"{with_interval(*control[:3])}"
+        f"for {small_images}, to which enlargement adds no detail, the ratio is {control}"
     )
 if limits and verdict == "reproduced":
     verdict = "reproduced with limits"
@@ -349,21 +344,21 @@ if verdict == "inconclusive":
     reason = NOTHING_TO_COMPARE
 else:
     reason = (
-        f"The distance between sizes is {with_interval(*ruling[:3])} of that between networks"
+        f"The distance between sizes is {ruling} of that between networks"
         + "".join(f"; {limit}" for limit in limits)
         + "."
     )
 numbers = {
-    "distance_between_sizes_over_networks": ruling[:3],
-    "same_for_small_images": control[:3],
-    "distance_between_sizes_over_data_sets": found["with detail", "data sets"][:3],
-    "same_for_small_images_over_data_sets": found["small", "data sets"][:3],
-} | {f"exponent_{model}": tuple(fit[:, -1]) for model, (fit, _) in fits.items()}
+    "distance_between_sizes_over_networks": ruling,
+    "same_for_small_images": control,
+    "distance_between_sizes_over_data_sets": found["with detail", "data sets"],
+    "same_for_small_images_over_data_sets": found["small", "data sets"],
+} | {f"exponent_{model}": fit.map(of_sum) for model, (fit, _) in fits.items()}
 record_finding(
     claim="Ω by block, normalised, does not depend on the size of the input",
     verdict=verdict,
     reason=reason,
-    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
+    numbers={name: number for name, number in numbers.items() if np.isfinite([*number]).all()},
 )
 
 # %% [markdown]

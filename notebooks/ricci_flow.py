@@ -117,9 +117,8 @@ from sklearn.neighbors import kneighbors_graph
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from topo_utils import open_images
+from topo_utils import Estimate, bootstrap, bootstrap_mean, open_images
 from topo_utils.book import glue, record_finding
-from topo_utils.complexity import bootstrap_mean
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, trained
 
@@ -318,13 +317,9 @@ overall = pd.DataFrame(rows_global, columns=["arm", "seed", "share", "layers", "
 
 # %% tags=["hide-input"]
 def over_seeds(arm, where="held out", column="ρ"):
-    """Mean over seeds, low, high."""
+    """Mean over seeds, with its interval."""
     part = local[(local["arm"] == arm) & (local["measured on"] == where)]
     return bootstrap_mean(part[column], seed=seed)
-
-
-def with_interval(found):
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found)
 
 
 found = {arm: over_seeds(arm) for arm in ARMS}
@@ -332,13 +327,11 @@ on_training = {arm: over_seeds(arm, "training") for arm in ARMS[:3]}
 pd.DataFrame(
     {
         arm: {
-            "mean ρ(x), held-out images": with_interval(found[arm]),
-            "mean ρ(x), training images": with_interval(on_training[arm])
-            if arm in on_training
-            else "–",
-            "share of points with ρ(x) < 0": f"{over_seeds(arm, column='negative')[0]:.2f}",
-            "right, of training images": f"{over_seeds(arm, column='right, training')[0]:.3f}",
-            "right, of held-out images": f"{over_seeds(arm, column='right, held out')[0]:.3f}",
+            "mean ρ(x), held-out images": f"{found[arm]:+.2f}",
+            "mean ρ(x), training images": f"{on_training[arm]:+.2f}" if arm in on_training else "–",
+            "share of points with ρ(x) < 0": f"{over_seeds(arm, column='negative').value:.2f}",
+            "right, of training images": f"{over_seeds(arm, column='right, training').value:.3f}",
+            "right, of held-out images": f"{over_seeds(arm, column='right, held out').value:.3f}",
         }
         for arm in ARMS
     }
@@ -364,8 +357,8 @@ _ = ax.set(xlim=(-1, 1), ylim=(len(ARMS) - 0.5, -0.5), xlabel="mean local coeffi
 # A random order of layers is as good as the true one if its coefficients, averaged over networks,
 # are as low as the true coefficient.
 random_orders = np.mean(orders, axis=0)
-as_low = (1 + (random_orders <= found["trained"][0]).sum()) / (1 + n_orders)
-memorised = over_seeds("shuffled", column="right, training")[0]
+as_low = (1 + (random_orders <= found["trained"].value).sum()) / (1 + n_orders)
+memorised = over_seeds("shuffled", column="right, training").value
 glue(
     n_seeds=n_seeds,
     n_points=n_points,
@@ -373,18 +366,18 @@ glue(
     data_name=dataset,
     class_a=classes[0],
     class_b=classes[1],
-    rho=with_interval(found["trained"]),
-    rho_training=with_interval(on_training["trained"]),
-    rho_untrained=with_interval(found["untrained"]),
-    rho_shuffled=with_interval(found["shuffled"]),
-    rho_shuffled_training=with_interval(on_training["shuffled"]),
-    rho_rescaled=with_interval(found["rescaled"]),
+    rho=f"{found['trained']:+.2f}",
+    rho_training=f"{on_training['trained']:+.2f}",
+    rho_untrained=f"{found['untrained']:+.2f}",
+    rho_shuffled=f"{found['shuffled']:+.2f}",
+    rho_shuffled_training=f"{on_training['shuffled']:+.2f}",
+    rho_rescaled=f"{found['rescaled']:+.2f}",
     published=published,
     orders_low=np.percentile(random_orders, 2.5),
     orders_high=np.percentile(random_orders, 97.5),
     as_low=as_low,
     memorised=100 * memorised,
-    accuracy=100 * over_seeds("trained", column="right, held out")[0],
+    accuracy=100 * over_seeds("trained", column="right, held out").value,
     undefined=100 * local["undefined"].max(),
 )
 
@@ -432,24 +425,24 @@ def goes_with_accuracy(arms):
     """Spearman's correlation of accuracy with -ρ over networks, resampled by seed (95 %)."""
     part = others[others["arm"].isin(arms)]
     by_seed = [rows[["right, held out", "ρ"]].to_numpy() for _, rows in part.groupby("seed")]
-    draws = np.random.default_rng(seed).integers(n_seeds, size=(1000, n_seeds))
-    values = []
-    for draw in [range(n_seeds), *draws]:
-        sample = np.concatenate([by_seed[i] for i in draw])
+
+    def spearman(drawn):
+        sample = np.concatenate([by_seed[i] for i in drawn])
         # A resample in which all accuracies or all coefficients agree has no correlation.
-        if (np.ptp(sample, axis=0) > 0).all():
-            values.append(spearmanr(sample[:, 0], -sample[:, 1]).statistic)
-    if not values:
-        return 0.0, -1.0, 1.0
-    return float(values[0]), *map(float, np.percentile(values[1:] or values, [2.5, 97.5]))
+        if not (np.ptp(sample, axis=0) > 0).all():
+            return np.nan
+        return spearmanr(sample[:, 0], -sample[:, 1]).statistic
+
+    found = bootstrap(spearman, n_seeds, n_bootstrap=1000, seed=seed)
+    return Estimate(0.0, -1.0, 1.0) if np.isnan(found.value) else found
 
 
 with_labels = goes_with_accuracy(["stopped early", "trained"])
 with_noise = goes_with_accuracy(["stopped early", "trained", "shuffled"])
 glue(
     n_networks=int(others["arm"].isin(["stopped early", "trained"]).sum()),
-    with_labels=with_interval(with_labels),
-    with_noise=with_interval(with_noise),
+    with_labels=f"{with_labels:+.2f}",
+    with_noise=f"{with_noise:+.2f}",
 )
 
 # %% [markdown]
@@ -565,19 +558,20 @@ glue(
 
 # %% tags=["hide-input"]
 def ricci_verdict(trained, untrained, shuffled, published, global_holds, n_seeds, accuracy):
-    """Verdict and reason; the first three are local coefficients (mean, low, high)."""
-    said = "the local coefficient is {:.2f} [{:.2f}, {:.2f}] in trained networks".format(*trained)
-    said += " and {:.2f} [{:.2f}, {:.2f}] in untrained ones".format(*untrained)
+    """Verdict and reason; the first three are local coefficients with their intervals."""
+    said = (
+        f"the local coefficient is {trained} in trained networks and {untrained} in untrained ones"
+    )
     if n_seeds < 5:
         return "inconclusive", f"{said}, but from {n_seeds} seeds; the rule asks for 5."
     if accuracy < 0.95:
         return "inconclusive", f"the networks are right for only {100 * accuracy:.0f} % of images."
-    if trained[2] >= 0 or trained[2] >= untrained[1]:
+    if trained.high >= 0 or trained.high >= untrained.low:
         return "not reproduced", f"{said}: not negative, or not below the untrained."
     limits = []
-    if shuffled[2] < 0:
-        limits.append(f"shuffled labels give {shuffled[0]:.2f} as well")
-    if not (published - 0.10 <= trained[1] and trained[2] <= published + 0.10):
+    if shuffled.high < 0:
+        limits.append(f"shuffled labels give {shuffled.value:.2f} as well")
+    if not (published - 0.10 <= trained.low and trained.high <= published + 0.10):
         limits.append(f"the interval is not within 0.10 of the published {published:.3f}")
     if not global_holds:
         limits.append("the global coefficient is not always negative and below the untrained one")
@@ -589,18 +583,18 @@ def ricci_verdict(trained, untrained, shuffled, published, global_holds, n_seeds
 def global_coefficient_holds(trained, differences, n_seeds, interval):
     """Negative in all networks, of which half are defined, and lower than in untrained twins?
 
-    `trained` and `differences` (paired) are by way of counting layers; `interval` gives (mean, low,
-    high) of a list of numbers.
+    `trained` and `differences` (paired) are by way of counting layers; `interval` gives the mean of
+    a list of numbers with its interval.
     """
     return all(
         len(differences[way]) >= max(2, n_seeds / 2)
         and max(trained[way]) < 0
-        and interval(differences[way])[2] < 0
+        and interval(differences[way]).high < 0
         for way in trained
     )
 
 
-accuracy = over_seeds("trained", column="right, held out")[0]
+accuracy = over_seeds("trained", column="right, held out").value
 global_holds = global_coefficient_holds(global_trained, paired, n_seeds, bootstrap_mean)
 verdict, reason = ricci_verdict(
     found["trained"],

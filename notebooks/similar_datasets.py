@@ -70,6 +70,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from topo_utils import (
+    Estimate,
     embedding_profile,
     invariance,
     invariance_verdict,
@@ -78,7 +79,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
-from topo_utils.complexity import NOTHING_TO_COMPARE
+from topo_utils.distances import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, plot_curves, use_style
 
 use_style()
@@ -169,10 +170,9 @@ _ = figure.legend(ncols=3, fontsize=9, loc="outside upper center")
 
 
 # %% tags=["hide-input"]
-def with_interval(ratio, low, high):
-    if np.isnan(ratio):  # nothing to divide by
-        return "–"
-    return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
+def ratio_of(row):
+    """The ratio of a pair, with its interval."""
+    return Estimate(row.ratio, row.ratio_low, row.ratio_high)
 
 
 def change_rows(each):
@@ -181,12 +181,10 @@ def change_rows(each):
 
 table = {
     model: {
-        f"{row.a} – {row.b}".replace("_samples", ""): with_interval(
-            row.ratio, row.ratio_low, row.ratio_high
-        )
+        f"{row.a} – {row.b}".replace("_samples", ""): str(ratio_of(row))
         for row in change_rows(each).itertuples()
     }
-    | {"all pairs (median)": with_interval(*each[:3]), "by the rule": each.verdict}
+    | {"all pairs (median)": str(each), "by the rule": each.verdict}
     for model, each in found.items()
 }
 pd.DataFrame(table)
@@ -198,9 +196,7 @@ pd.DataFrame(table)
 against = [(name, other) for name in data for other in COMPARED if name != other]
 each_against = change_rows(invariance(of_first, against, comparison))
 each_against = each_against.assign(
-    text=[
-        with_interval(row.ratio, row.ratio_low, row.ratio_high) for row in each_against.itertuples()
-    ]
+    text=[str(ratio_of(row)) for row in each_against.itertuples()]
 ).pivot(index="a", columns="b", values="text")
 each_against.fillna("–").rename_axis(index=None, columns=None)
 
@@ -244,7 +240,7 @@ pd.DataFrame(
     {
         name: {
             "median distance": f"{median_comparison(each):.3f}",
-            "ratio of the claimed pairs": with_interval(*each[:3]),
+            "ratio of the claimed pairs": str(each),
             "by the rule": each.verdict,
         }
         for name, each in besides.items()
@@ -335,25 +331,22 @@ if verdict == "inconclusive":
     reason = NOTHING_TO_COMPARE
 else:
     reason = (
-        f"In {first} the claimed pairs differ by {with_interval(*headline[:3])} of what data sets "
+        f"In {first} the claimed pairs differ by {headline} of what data sets "
         "differ by" + "".join(f"; {limit}" for limit in limits) + "."
     )
-numbers = {f"ratio_in_{model}": tuple(each[:3]) for model, each in found.items()}
+numbers = {f"ratio_in_{model}": each for model, each in found.items()}
+numbers |= {f"ratio_of_{row.a}_and_{row.b}": ratio_of(row) for row in alone.itertuples()}
 numbers |= {
-    f"ratio_of_{row.a}_and_{row.b}": (row.ratio, row.ratio_low, row.ratio_high)
-    for row in alone.itertuples()
-}
-numbers |= {
-    f"ratio_of_control_{label}_to_{name}": (row.ratio, row.ratio_low, row.ratio_high)
+    f"ratio_of_control_{label}_to_{name}": ratio_of(of_pair[name, label])
     for name, label in controlled
-    for row in [of_pair[name, label]]
 }
+numbers = {name: number for name, number in numbers.items() if np.isfinite([*number]).all()}
 numbers["median_distance_of_the_comparison_set"] = median_comparison(headline)
 record_finding(
     claim="One network gives similar data sets the same profile",
     verdict=verdict,
     reason=reason,
-    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
+    numbers=numbers,
 )
 
 # %% [markdown]

@@ -92,7 +92,7 @@ from sklearn.neighbors import kneighbors_graph
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from topo_utils import betti_numbers, load_images
+from topo_utils import Estimate, betti_numbers, load_images
 from topo_utils.book import glue, record_finding
 from topo_utils.plotting import COLOURS, log_counts, plot_curves, use_style
 from topo_utils.training import one_thread, trained
@@ -229,14 +229,11 @@ falls = (logs[0] - logs.drop(columns=0).mean(axis=1)).groupby(curve[:-1]).mean()
 
 
 def over_seeds(sample):
-    """Mean over seeds and its interval."""
+    """Mean over seeds, with Student's interval."""
     sample = np.round(sample, 12)  # sums in another order are no difference
     half = student.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return float(sample.mean()), float(sample.mean() - half), float(sample.mean() + half)
-
-
-def with_interval(found):
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*found)
+    mean = float(sample.mean())
+    return Estimate(mean, mean - half, mean + half)
 
 
 gains, table = {}, {}
@@ -250,13 +247,14 @@ for data in ("rings", "digits"):
         table[f"{data}, {metric}"] = {
             "fall, ReLU": f"{of['ReLU', 'trained'].mean():.2f}",
             "fall, tanh": f"{of['tanh', 'trained'].mean():.2f}",
-            "ReLU less tanh": with_interval(gains[data, metric][0]),
-            "the same, untrained": with_interval(gains[data, metric][1]),
+            "ReLU less tanh": str(gains[data, metric][0]),
+            "the same, untrained": str(gains[data, metric][1]),
         }
 pd.DataFrame(table)
 
 # %% tags=["remove-cell"]
 gain, gain_untrained, gain_learned = gains["rings", "graph"]
+gain_euclidean = gains["rings", "Euclidean"][0]
 rings = clouds[(clouds["data"] == "rings") & (clouds["metric"] == "graph")]
 at_start, at_end = (rings[rings["layer"] == layer] for layer in (0, depth + 1))
 is_true = (at_start[["β₀", "β₁"]] == n_pairs).all(axis=1)
@@ -273,16 +271,16 @@ glue(
     n_ends=len(ends),
     n_halved=int(halved.sum()),
     n_lowest=int(lowest.sum()),
-    gain=gain[0],
-    gain_low=gain[1],
-    gain_high=gain[2],
-    gain_untrained=gain_untrained[0],
-    gain_learned=gain_learned[0],
-    gain_learned_low=gain_learned[1],
-    gain_learned_high=gain_learned[2],
-    euclidean_gain=gains["rings", "Euclidean"][0][0],
-    euclidean_low=gains["rings", "Euclidean"][0][1],
-    euclidean_high=gains["rings", "Euclidean"][0][2],
+    gain=gain.value,
+    gain_low=gain.low,
+    gain_high=gain.high,
+    gain_untrained=gain_untrained.value,
+    gain_learned=gain_learned.value,
+    gain_learned_low=gain_learned.low,
+    gain_learned_high=gain_learned.high,
+    euclidean_gain=gain_euclidean.value,
+    euclidean_low=gain_euclidean.low,
+    euclidean_high=gain_euclidean.high,
 )
 
 # %% [markdown]
@@ -406,7 +404,7 @@ glue(
 
 # %% tags=["hide-input"]
 def simplicial_verdict(gain, gain_learned, halved_share, n_seeds, worst, start_is_true):
-    """Verdict and reason; `gain` and `gain_learned` are (value, low, high)."""
+    """Verdict and reason; `gain` and `gain_learned` have their intervals."""
     reduced = (
         f"Along the graph, β₀ + β₁ is at least halved in {100 * halved_share:.0f} % of the clouds"
     )
@@ -418,16 +416,16 @@ def simplicial_verdict(gain, gain_learned, halved_share, n_seeds, worst, start_i
         return "inconclusive", "at these scales the rings do not start from their Betti numbers."
     if halved_share < 0.5:
         return "not reproduced", f"{reduced} only."
-    if gain[2] < 0:
+    if gain.high < 0:
         return "not reproduced", f"{reduced}, but faster with tanh than with ReLU."
-    if gain[1] > 0:
-        if gain_learned[1] > 0 and halved_share == 1:
+    if gain.low > 0:
+        if gain_learned.low > 0 and halved_share == 1:
             return "reproduced", f"{reduced}, faster with ReLU than with tanh, through training."
         return "reproduced with limits", (
             f"{reduced}, and faster with ReLU than with tanh, but not in all clouds, or not by "
             "more than without training."
         )
-    if gain[1] > -0.1 and gain[2] < 0.1:
+    if gain.low > -0.1 and gain.high < 0.1:
         return "not reproduced", f"{reduced}, as fast with tanh as with ReLU."
     return "inconclusive", f"{reduced}, but which of ReLU and tanh is faster cannot be told."
 
@@ -445,7 +443,7 @@ record_finding(
         "fall_of_relu_less_tanh_through_training": gain_learned,
         "share_of_clouds_halved": halved.mean(),
         "share_of_clouds_at_lowest": lowest.mean(),
-        "euclidean_fall_of_relu_less_tanh": gains["rings", "Euclidean"][0],
+        "euclidean_fall_of_relu_less_tanh": gain_euclidean,
         "digits_fall_of_relu_less_tanh": gains["digits", "graph"][0],
     },
 )

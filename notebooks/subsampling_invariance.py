@@ -88,6 +88,8 @@ from matplotlib import pyplot as plt
 from PIL import ImageOps
 
 from topo_utils import (
+    Estimate,
+    bootstrap,
     embedding_profile,
     invariance,
     invariance_verdict,
@@ -97,7 +99,7 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import glue, record_finding
-from topo_utils.complexity import NOTHING_TO_COMPARE
+from topo_utils.distances import NOTHING_TO_COMPARE
 from topo_utils.plotting import COLOURS, use_style
 
 use_style()
@@ -261,12 +263,18 @@ pd.DataFrame(
 ).T
 
 # %% tags=["remove-cell"]
-again = [
-    np.median(relative_deviation(whole.values[rng.integers(n_whole, size=n_whole)]))
-    for _ in range(500)
-]
-cost = (np.median(deviation) / 0.01) ** 2
-cost_low, cost_high = (np.percentile(again, [2.5, 97.5]) / 0.01) ** 2
+
+
+def images_for_one_percent(deviation):
+    return (deviation / 0.01) ** 2
+
+
+cost = bootstrap(
+    lambda images: np.median(relative_deviation(whole.values[images])),
+    n_whole,
+    n_bootstrap=500,
+    seed=rng,
+).map(images_for_one_percent)
 median_published = [np.median(found) for found in published.values()]
 glue(
     n_whole=n_whole,
@@ -274,9 +282,9 @@ glue(
     model_name=model,
     eta=threshold,
     size=image_size,
-    cost=cost,
-    cost_low=cost_low,
-    cost_high=cost_high,
+    cost=cost.value,
+    cost_low=cost.low,
+    cost_high=cost.high,
     error_20=100 * np.median(deviation) / np.sqrt(20),
     error_20_worst=100 * deviation.max() / np.sqrt(20),
     error_law=100 * np.median(deviation) / np.sqrt(counts[0]),
@@ -377,16 +385,10 @@ found = {
 ruling = found["data sets"]
 
 
-def with_interval(ratio, low, high):
-    if np.isnan(ratio):  # nothing to divide by
-        return "–"
-    return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
-
-
 columns = ["ratio", "ratio_low", "ratio_high"]
 pd.DataFrame(
     {
-        "ratio": [with_interval(*row) for row in single[columns].to_numpy()],
+        "ratio": [str(Estimate(*row)) for row in single[columns].to_numpy()],
         "by the rule": [
             invariance_verdict(low, high) for low, high in single[columns[1:]].to_numpy()
         ],
@@ -406,7 +408,7 @@ pd.DataFrame(
 pd.DataFrame(
     {
         f"median ratio, {subsamples}": {
-            f"between {against}": with_interval(*result[:3]) for against, result in found.items()
+            f"between {against}": str(result) for against, result in found.items()
         }
     }
 )
@@ -473,24 +475,24 @@ if ruling.verdict == "inconclusive":
     reason = NOTHING_TO_COMPARE
 else:
     reason = (
-        f"{which} from the other images by {with_interval(*ruling[:3])} of the distance between "
+        f"{which} from the other images by {ruling} of the distance between "
         f"data sets; with 20 images the standard error of mean Ω is "
         f"{100 * np.median(deviation) / np.sqrt(20):.1f} % (median block){passed}."
     )
 numbers = {
-    "distance_of_subsamples_over_data_sets": ruling[:3],
-    "same_over_networks": found["networks"][:3],
-    "images_for_1_percent": (cost, cost_low, cost_high),
-    "halves_of_the_pictures_over_data_sets": tuple(by_crops[columns]),
+    "distance_of_subsamples_over_data_sets": ruling,
+    "same_over_networks": found["networks"],
+    "images_for_1_percent": cost,
+    "halves_of_the_pictures_over_data_sets": Estimate(*by_crops[columns]),
 } | {
-    f"only_class_{label}_over_data_sets": tuple(single.loc[a, columns])
+    f"only_class_{label}_over_data_sets": Estimate(*single.loc[a, columns])
     for label, (a, _) in one_class.items()
 }
 record_finding(
     claim="Ω by block of a part of the images is that of all of them",
     verdict=ruling.verdict,
     reason=reason,
-    numbers={name: number for name, number in numbers.items() if np.isfinite(number).all()},
+    numbers={name: number for name, number in numbers.items() if np.isfinite([*number]).all()},
 )
 
 # %% [markdown]
@@ -508,8 +510,8 @@ record_finding(
 # :label: ex-subsampling-invariance-1
 # ```
 #
-# Mean Ω of two data sets differs by 2 % in a block. How many images of each does it take until a 95
-# % interval of the difference leaves 0 out, if both scatter like the median block of the data set
+# Mean Ω of two data sets differs by 2 % in a block. How many images of each does it take until a
+# 95 % interval of the difference leaves 0 out, if both scatter like the median block of the data set
 # above? And how many if the two sides are the same images, before and after a change, whose
 # differences scatter a third as much?
 #

@@ -79,11 +79,11 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 
 from topo_utils import (
     betti_numbers,
+    block_outputs,
     calibrate_batch_norm,
     decay,
     embedding_profile,
@@ -130,19 +130,13 @@ data = {name: omega(first, name) for name in (*similar, dissimilar)}
 def look_inside(model):
     """Of every block, over images: Omega at quantiles (N, L, Q), shares of values <= eta (L, T),
     and the thresholds between which nearly all values of a block lie (L, 2)."""
-    names, captured = model_blocks(model), {}
-    for name in names:
-        model.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: captured.update({name: output[0].clone()})
-        )
     found, shares, ranges = [], [], []
-    for image in images:
-        with torch.inference_mode():
-            model(image[None])
-        volumes = [captured[name].double().numpy() for name in names]
-        found.append([betti_numbers(v, np.quantile(v, levels)).sum(axis=1) for v in volumes])
-        shares.append([[(v <= eta).mean() for eta in etas] for v in volumes])
-        ranges.append([np.quantile(v, [0.001, 0.999]) for v in volumes])
+    with block_outputs(model, model_blocks(model)) as run:
+        for image in images:
+            volumes = [output[0].double().numpy() for output in run(image[None]).values()]
+            found.append([betti_numbers(v, np.quantile(v, levels)).sum(axis=1) for v in volumes])
+            shares.append([[(v <= eta).mean() for eta in etas] for v in volumes])
+            ranges.append([np.quantile(v, [0.001, 0.999]) for v in volumes])
     return np.array(found), np.mean(shares, axis=0), np.mean(ranges, axis=0)
 
 
@@ -183,12 +177,12 @@ def between_networks(curves, relative_to, **more):
 def nearness(eta):
     """Distance of the similar data sets over that of the dissimilar ones."""
     curves = {name: curve.sel(threshold=eta) for name, curve in data.items()}
-    return invariance(curves, [similar], [(similar[0], dissimilar)], seed=seed)[:3]
+    return invariance(curves, [similar], [(similar[0], dissimilar)], seed=seed)
 
 
 decays = {model: [at(eta, decay, trained[model]) for eta in etas] for model in trained}
 twin_decays = [at(eta, decay, untrained) for eta in etas]
-# name -> (value, low, high) at every threshold, and the value below which the conclusion holds
+# name -> an estimate at every threshold, and the value below which the conclusion holds
 short = {
     name: name.removeprefix("efficientnet_").removesuffix("_samples") for name in [*models, *data]
 }
@@ -209,7 +203,7 @@ figure, ax = plt.subplots()
 lines = decays | {f"{first} (untrained)": twin_decays}
 for (label, each), colour in zip(lines.items(), COLOURS * len(lines), strict=False):
     style, colour = ("--", COLOURS[0]) if each is twin_decays else ("-", colour)
-    values = np.array([found[:3] for found in each])  # slope, low, high
+    values = np.array([[*found] for found in each])  # slope, low, high
     ax.plot(etas, values[:, 0], style, color=colour, marker="o", markersize=3, label=label)
     ax.fill_between(etas, *values[:, 1:].T, color=colour, alpha=0.18, lw=0)
 ax.axhline(0, color="black", lw=1)
@@ -225,9 +219,10 @@ _ = figure.legend(fontsize=9, ncols=2, loc="outside upper center")
 
 # %% tags=["hide-input"]
 def status(found, bound):
-    _, low, high = found[:3]
     # Curves that are constant have a decay of 0 up to rounding.
-    return "holds" if high < bound - 1e-9 else "reversed" if low > bound + 1e-9 else "open"
+    if found.high < bound - 1e-9:
+        return "holds"
+    return "reversed" if found.low > bound + 1e-9 else "open"
 
 
 states = {name: [status(found, bound) for found in each] for name, (each, bound) in numbers.items()}
@@ -270,17 +265,11 @@ quantile_differences = [
     decay(at_quantiles[..., q], relative_to=twin_at_quantiles[..., q], seed=seed)
     for q in range(len(levels))
 ]
-
-
-def with_interval(found):
-    return f"{found[0]:.2f} [{found[1]:.2f}, {found[2]:.2f}]"
-
-
 pd.DataFrame(
     {
         f"{level:.0%} of the points": {
-            "decay": with_interval(one),
-            "less the untrained twin's": with_interval(other),
+            "decay": str(one),
+            "less the untrained twin's": str(other),
         }
         for level, one, other in zip(levels, quantile_decays, quantile_differences, strict=True)
     }
@@ -403,10 +392,10 @@ record_finding(
     claim="Conclusions at η = 0 hold at other thresholds",
     verdict=verdict,
     reason=reason,
-    numbers={"flattest_decay_at_any_threshold": decays[first][flattest][:3]}
-    | {f"decay_at_{etas[i]:g}": decays[first][i][:3] for i in shown}
+    numbers={"flattest_decay_at_any_threshold": decays[first][flattest]}
+    | {f"decay_at_{etas[i]:g}": decays[first][i] for i in shown}
     | {
-        f"decay_where_{level:.0%}_of_points_are_below": found[:3]
+        f"decay_where_{level:.0%}_of_points_are_below": found
         for level, found in zip(levels, quantile_decays, strict=True)
     }
     | {

@@ -92,9 +92,8 @@ from matplotlib import pyplot as plt
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from topo_utils import betti_curves, open_images, persistence
+from topo_utils import betti_curves, bootstrap_mean, open_images, persistence
 from topo_utils.book import glue, record_finding
-from topo_utils.complexity import bootstrap_mean
 from topo_utils.plotting import COLOURS, plot_betti_curves, use_style
 from topo_utils.training import one_thread, train_classifier, trained
 
@@ -309,8 +308,12 @@ with one_thread(), torch.no_grad():
 
 
 def gain(network, against, arm="topology"):
-    """Accuracy of one arm less that of another on the same splits: mean, low, high."""
+    """Accuracy of one arm less that of another on the same splits, mean and interval."""
     return bootstrap_mean(reached[network, arm] - reached[network, against], seed=seed)
+
+
+def in_percent(share):
+    return 100 * share
 
 
 gains = {(n, arm): gain(n, arm) for n in NETWORKS for arm in ARMS[n] if arm != "topology"}
@@ -320,7 +323,7 @@ figure, axes = plt.subplots(2, 1, figsize=(7.2, 4.8), sharex=True, height_ratios
 for ax, network, colour in zip(axes, NETWORKS, COLOURS, strict=False):
     against = [arm for arm in ARMS[network] if arm != "topology"]
     for row, arm in enumerate(against):
-        value, low, high = (100 * x for x in gains[network, arm])
+        value, low, high = gains[network, arm].map(in_percent)
         each = 100 * (reached[network, "topology"] - reached[network, arm])
         ax.plot(each, np.full(n_splits, row) + 0.22, ".", color=colour, alpha=0.5)
         ax.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=colour)
@@ -347,8 +350,7 @@ pd.DataFrame(
 
 # %% tags=["remove-cell"]
 def in_points(found):
-    value, low, high = (100 * x for x in found)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{found.map(in_percent):+.1f}"
 
 
 start = time.process_time()
@@ -406,10 +408,10 @@ sizes = sorted({size for size, _ in by_size})
 figure, ax = plt.subplots(figsize=(7.2, 3.6))
 gain_by_size = {}
 for arm, colour in zip(("topology", "profiles"), COLOURS, strict=False):
-    gain_by_size[arm] = 100 * np.array(
-        [bootstrap_mean(by_size[n, arm] - by_size[n, "alone"], seed=seed) for n in sizes]
-    )
-    value, low, high = gain_by_size[arm].T
+    gain_by_size[arm] = [
+        bootstrap_mean(by_size[n, arm] - by_size[n, "alone"], seed=seed) for n in sizes
+    ]
+    value, low, high = 100 * np.transpose([[*found] for found in gain_by_size[arm]])
     ax.plot(sizes, value, marker="o", color=colour, label=arm)
     ax.fill_between(sizes, low, high, color=colour, alpha=0.18, lw=0)
 ax.axhline(0, color="black", lw=1)
@@ -419,12 +421,11 @@ ax.minorticks_off()
 _ = ax.legend(fontsize=9)
 
 # %% tags=["remove-cell"]
-fewest, most = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(*gain_by_size["topology"][i]) for i in (0, -1))
 glue(
     fewest_images=sizes[0],
     most_images=sizes[-1],
-    fewest_gain=fewest,
-    most_gain=most,
+    fewest_gain=in_points(gain_by_size["topology"][0]),
+    most_gain=in_points(gain_by_size["topology"][-1]),
 )
 
 # %% [markdown]

@@ -90,6 +90,7 @@ from matplotlib import pyplot as plt
 from scipy import stats
 
 from topo_utils import (
+    Estimate,
     embedding_profile,
     published_table,
     rank_agreement,
@@ -116,13 +117,7 @@ def agreement(score, accuracy):
 
 
 def kendall(score, accuracy):
-    found = agreement(score, accuracy).loc["kendall"]
-    return found["value"], found["low"], found["high"]
-
-
-def with_interval(number):
-    value, low, high = number
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return Estimate(*agreement(score, accuracy).loc["kendall"])
 
 
 # %% [markdown]
@@ -158,8 +153,7 @@ for ax, (group, values) in zip(axes, {"the authors": accuracies, **others}.items
     for family, colour in families.items():
         members = [name for name in names if name.startswith(family) and name in values.index]
         ax.plot(theta[members], values[members], "o", color=colour, label=family)
-    number = with_interval(kendall(-theta, values))
-    ax.set(title=f"{group}\nKendall of −θ: {number}", xlabel="θ")
+    ax.set(title=f"{group}\nKendall of −θ: {kendall(-theta, values)}", xlabel="θ")
     ax.margins(0.1)
 axes[0].set_ylabel("fine-tuned accuracy on CIFAR-10, %")
 _ = figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
@@ -179,13 +173,13 @@ glue(
     own_spearman=own["value"]["spearman"],
     own_weighted=own["value"]["weighted_kendall"],
     n_shared=len(shared),
-    own_shared=own_shared[0],
-    sfda_kendall=sfda[0],
-    sfda_low=sfda[1],
-    sfda_high=sfda[2],
-    tllib_kendall=tllib[0],
-    tllib_low=tllib[1],
-    tllib_high=tllib[2],
+    own_shared=own_shared.value,
+    sfda_kendall=sfda.value,
+    sfda_low=sfda.low,
+    sfda_high=sfda.high,
+    tllib_kendall=tllib.value,
+    tllib_low=tllib.low,
+    tllib_high=tllib.high,
 )
 
 # %% [markdown]
@@ -256,11 +250,11 @@ audit = {
     "no θ: ImageNet top-1 accuracy": top_1,
 }
 rows = {text: kendall(score, accuracies) for text, score in audit.items()}
-left_out = [kendall(-theta.drop(name), accuracies)[0] for name in names]
+left_out = [kendall(-theta.drop(name), accuracies).value for name in names]
 audit_table = pd.DataFrame(
     {
-        "Kendall": {text: f"{value:.3f}" for text, (value, _, _) in rows.items()},
-        "95 %": {text: f"[{low:.2f}, {high:.2f}]" for text, (_, low, high) in rows.items()},
+        "Kendall": {text: f"{row.value:.3f}" for text, row in rows.items()},
+        "95 %": {text: f"[{row.low:.2f}, {row.high:.2f}]" for text, row in rows.items()},
     }
 )
 audit_table.loc["leaving out one model: least and most"] = [
@@ -269,18 +263,18 @@ audit_table.loc["leaving out one model: least and most"] = [
 ]
 for group, found in (("SFDA", sfda), ("TLLIB", tllib)):
     audit_table.loc[f"accuracies of {group} ({len(shared)} shared models)"] = [
-        f"{found[0]:.3f}",
-        f"[{found[1]:.2f}, {found[2]:.2f}]",
+        f"{found.value:.3f}",
+        f"[{found.low:.2f}, {found.high:.2f}]",
     ]
     number = kendall(top_1, others[group])
     audit_table.loc[f"accuracies of {group}: ImageNet top-1 instead of θ"] = [
-        f"{number[0]:.3f}",
-        f"[{number[1]:.2f}, {number[2]:.2f}]",
+        f"{number.value:.3f}",
+        f"[{number.low:.2f}, {number.high:.2f}]",
     ]
 audit_table
 
 # %% tags=["remove-cell"]
-axis = {text: rows[text][0] for text in rows if text.startswith("depth axis")}
+axis = {text: rows[text].value for text in rows if text.startswith("depth axis")}
 top_1_own = rows["no θ: ImageNet top-1 accuracy"]
 top_1_others = {group: kendall(top_1, values) for group, values in others.items()}
 blocks_own = rows["no θ: the number of blocks"]
@@ -288,19 +282,19 @@ cut_own = rows["curves cut where the authors list it"]
 glue(
     axis_least=min(axis.values()),
     axis_most=max(axis.values()),
-    penalty_none=rows["penalty 0"][0],
-    penalty_thousand=rows["penalty 1,000"][0],
-    cut_kendall=cut_own[0],
+    penalty_none=rows["penalty 0"].value,
+    penalty_thousand=rows["penalty 1,000"].value,
+    cut_kendall=cut_own.value,
     left_out_least=min(left_out),
     left_out_most=max(left_out),
-    blocks_kendall=blocks_own[0],
-    blocks_low=blocks_own[1],
-    blocks_high=blocks_own[2],
-    top_1_kendall=top_1_own[0],
-    top_1_low=top_1_own[1],
-    top_1_high=top_1_own[2],
-    top_1_sfda=top_1_others["SFDA"][0],
-    top_1_tllib=top_1_others["TLLIB"][0],
+    blocks_kendall=blocks_own.value,
+    blocks_low=blocks_own.low,
+    blocks_high=blocks_own.high,
+    top_1_kendall=top_1_own.value,
+    top_1_low=top_1_own.low,
+    top_1_high=top_1_own.high,
+    top_1_sfda=top_1_others["SFDA"].value,
+    top_1_tllib=top_1_others["TLLIB"].value,
 )
 
 # %% [markdown]
@@ -408,8 +402,7 @@ glue(
     measured_text=(
         "too few for a correlation"
         if measured_kendall is None
-        else f"Kendall's correlation of −θ with the authors' accuracies is "
-        f"{with_interval(measured_kendall)}"
+        else f"Kendall's correlation of −θ with the authors' accuracies is {measured_kendall}"
     ),
 )
 
@@ -448,7 +441,7 @@ def transfer_score_verdict(differences, elsewhere, rescaled):
 
 verdict, reason = transfer_score_verdict(
     {name: own["value"][name] - number for name, number in published.items()},
-    {"SFDA": sfda[0], "TLLIB": tllib[0]},
+    {"SFDA": sfda.value, "TLLIB": tllib.value},
     axis,
 )
 record_finding(
@@ -457,21 +450,9 @@ record_finding(
     verdict=verdict,
     reason=reason,
     numbers={
-        "kendall_authors": (
-            own["value"]["kendall"],
-            own["low"]["kendall"],
-            own["high"]["kendall"],
-        ),
-        "pearson_authors": (
-            own["value"]["pearson"],
-            own["low"]["pearson"],
-            own["high"]["pearson"],
-        ),
-        "spearman_authors": (
-            own["value"]["spearman"],
-            own["low"]["spearman"],
-            own["high"]["spearman"],
-        ),
+        f"{kind}_authors": Estimate(*own.loc[kind]) for kind in ("kendall", "pearson", "spearman")
+    }
+    | {
         "kendall_sfda": sfda,
         "kendall_tllib": tllib,
         "kendall_least_over_depth_axes": min(axis.values()),

@@ -85,12 +85,15 @@ seed: AtLeast[0] = 0
 # all values shuffled, and with the values shuffled within each channel.
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 from topo_utils import (
+    Estimate,
     block_shapes,
     decay,
     embedding_profile,
@@ -107,7 +110,7 @@ from topo_utils import (
 from topo_utils.book import glue
 from topo_utils.files import check_place, replacing
 from topo_utils.models import is_own
-from topo_utils.plotting import move_curves, plot_curves, use_style
+from topo_utils.plotting import interactive_curves, plot_curves, use_style
 
 use_style()
 
@@ -254,8 +257,8 @@ plot_curves(ax, {model: curves[model]} | other_curves, dashed=other_curves)
 # %% tags=["hide-cell"]
 # In the book, the points of both figures tell their block, its shape and its Betti numbers.
 sizes |= {name: list(shapes.values()) for name in mine}
-move_curves("fig-your-network", {model: mine[model]} | others, sizes, dashed=others)
-move_curves("fig-your-controls", mine, sizes, dashed=controls)
+interactive_curves("fig-your-network", {model: mine[model]} | others, sizes, dashed=others)
+interactive_curves("fig-your-controls", mine, sizes, dashed=controls)
 
 # %% [markdown]
 # ## Does complexity fall, and by how much more than in the controls?
@@ -267,16 +270,14 @@ plot_curves(ax, curves, dashed=controls)
 
 # %% tags=["hide-input"]
 def fitted(omega, relative_to=None):
-    """The decay, and as text with its interval, which one image does not have."""
-    if len(pictures) == 1:
-        omega, relative_to = (
-            curve if curve is None else np.repeat(curve.values, 2, axis=0)
-            for curve in (omega, relative_to)
-        )
-    found = decay(omega, relative_to=relative_to, seed=seed)
-    if len(pictures) == 1:
-        return found, f"{found.slope:.2f}"
-    return found, f"{found.slope:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    """The decay; of one image without an interval."""
+    if len(pictures) > 1:
+        return decay(omega, relative_to=relative_to, seed=seed)
+    omega, relative_to = (
+        curve if curve is None else np.repeat(curve.values, 2, axis=0)
+        for curve in (omega, relative_to)
+    )
+    return replace(decay(omega, relative_to=relative_to, seed=seed), low=None, high=None)
 
 
 decays = {}
@@ -285,13 +286,13 @@ for eta in thresholds:
         name: topological_complexity(betti)
         for name, betti in at(eta, {model: profile} | controls).items()
     }
-    found, text = fitted(here[model])
+    found = fitted(here[model])
     decays[f"η = {eta:g}"] = {
-        "decay": text,
+        "decay": str(found),
         "first Ω": f"{found.first:,.0f}",
         "last Ω": f"{found.last:,.0f}",
         "depth of minimum": f"{found.minimum_depth:.2f}",
-    } | {f"relative to: {name}": fitted(here[model], here[name])[1] for name in controls}
+    } | {f"relative to: {name}": str(fitted(here[model], here[name])) for name in controls}
 pd.DataFrame(decays)
 
 # %% [markdown]
@@ -318,9 +319,9 @@ else:
     )
 
 
-def with_interval(row):
-    interval = f" [{row['low']:.2f}, {row['high']:.2f}]" if len(pictures) > 1 else ""
-    return f"{row['distance']:.2f}{interval}"
+def distance(row):
+    """The distance of a pair, with its interval where there is one."""
+    return Estimate(row["distance"], row.get("low"), row.get("high"))
 
 
 def theta(curve):
@@ -331,8 +332,8 @@ everything = {model: curves[model]} | other_curves | {name: curves[name] for nam
 pd.DataFrame(
     {
         "blocks": [curve.sizes["block"] for curve in everything.values()],
-        "decay": [fitted(curve)[1] for curve in everything.values()],
-        f"distance to {model}": ["–", *distances.apply(with_interval, axis=1)],
+        "decay": [str(fitted(curve)) for curve in everything.values()],
+        f"distance to {model}": ["–", *(str(distance(row)) for _, row in distances.iterrows())],
         "θ": [theta(curve) for curve in everything.values()],
     },
     index=list(everything),
@@ -340,7 +341,7 @@ pd.DataFrame(
 
 
 # %% tags=["remove-cell"]
-found, text = fitted(curves[model])
+found = fitted(curves[model])
 
 
 def sign(found):
@@ -354,18 +355,18 @@ if np.ptp(curves[model].mean("image").values) == 0:
     if found.first <= 1:
         direction += " (as where η lies beyond all values, and there is nothing to count)"
 elif len(pictures) == 1:
-    direction = f"has a slope of {text}, for which one image gives no interval"
+    direction = f"has a slope of {found}, for which one image gives no interval"
 elif sign(found) < 0:
-    direction = f"falls with depth, with a decay of {text}"
+    direction = f"falls with depth, with a decay of {found}"
 elif sign(found) > 0:
-    direction = f"rises with depth, with a slope of {text}"
+    direction = f"rises with depth, with a slope of {found}"
 else:
-    direction = f"neither falls nor rises for certain, with a slope of {text}"
+    direction = f"neither falls nor rises for certain, with a slope of {found}"
 
 if len(pictures) == 1:
     beside_controls = "Whether it falls more than its controls, one image cannot tell"
 else:
-    beside = {name: fitted(curves[model], curves[name])[0] for name in controls}
+    beside = {name: fitted(curves[model], curves[name]) for name in controls}
     groups = {
         "falls more than": [name for name, gap in beside.items() if sign(gap) < 0],
         "falls less than": [name for name, gap in beside.items() if sign(gap) > 0],
@@ -382,8 +383,7 @@ if other_curves:
     )
     closest = (
         f"Of the other networks, {nearest['b']} has the curve that is nearest in shape, at "
-        f"{with_interval(nearest)}; of the controls, “{control['b']}” has it, at "
-        f"{with_interval(control)}"
+        f"{distance(nearest)}; of the controls, “{control['b']}” has it, at {distance(control)}"
     )
 
 glue(

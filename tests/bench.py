@@ -17,7 +17,7 @@ import cripser
 import numpy as np
 import torch
 
-from topo_utils import betti_numbers, load_model, model_blocks
+from topo_utils import betti_numbers, block_outputs, load_model, model_blocks
 
 #: CubicalRipser takes seconds a million voxels, and a minute where most of them are equal.
 LARGEST = 300_000
@@ -37,18 +37,8 @@ def ratio(one, other, repeats):
 
 def outputs(model, image):
     """The outputs of the network's blocks, as numpy volumes by name."""
-    captured = {}
-    hooks = [
-        model.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, name=name: captured.update({name: output[0].clone()})
-        )
-        for name in model_blocks(model)
-    ]
-    with torch.inference_mode():
-        model(image)
-    for hook in hooks:
-        hook.remove()
-    return {name: volume.numpy() for name, volume in captured.items()}
+    with block_outputs(model, model_blocks(model)) as run:
+        return {name: output[0].numpy() for name, output in run(image).items()}
 
 
 def forward_ratios(model, image, volumes):

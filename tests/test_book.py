@@ -22,13 +22,14 @@ from topo_utils.book import (
     BookError,
     Parameter,
     Project,
-    _environment,
-    _json,
-    _typed,
-    _used_parameters,
     compare_runs,
     record_finding,
 )
+from topo_utils.book.chapters import as_json
+from topo_utils.book.findings import finding, prose, used_parameters
+from topo_utils.book.pages import sync, typed
+from topo_utils.book.run import _environment, key
+from topo_utils.store import source_digest
 
 HEADER = """\
 # ---
@@ -213,13 +214,44 @@ def test_a_chapter_runs_from_the_command_line(project, monkeypatch, capsys, tmp_
     assert main(["run", "small", "--preset", "large", "-o=~/folder"]) == 0
     assert (tmp_path / "folder" / "small.ipynb").is_file()
 
-    # One that fails keeps its notebook where it was wanted.
-    assert main(["run", "small", "-p", "number", "999", "-o", str(tmp_path / "bad.ipynb")]) == 1
-    assert (
-        f"too large\nThe executed notebook is kept in {tmp_path}/bad.ipynb: look"
-        in capsys.readouterr().err
-    )
-    assert "AssertionError" in (tmp_path / "bad.ipynb").read_text()
+    # Nothing changed: what is there is what would come out again.
+    kept = tmp_path / "folder" / "small.ipynb"
+    same = ["run", "small", "--preset", "large", "-o", str(kept)]
+    before = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(same) == 0
+    out = capsys.readouterr().out
+    assert "unchanged since its last run" in out
+    assert "not reproduced: half is 15.0." in out
+    assert kept.stat().st_mtime_ns == before
+    assert main([*same, "--force"]) == 0
+    assert kept.stat().st_mtime_ns > before
+
+    # One that fails takes the place of no notebook that did not.
+    before = kept.read_bytes()
+    assert main(["run", "small", "-p", "number", "999", "-o", str(kept)]) == 1
+    failed = project.build / "failed" / "small.ipynb"
+    told = f"too large\nThe executed notebook is kept in {failed}: look"
+    assert told in capsys.readouterr().err
+    assert "AssertionError" in failed.read_text()
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.parametrize("file", ["book/findings.py", "complexity.py", "published/a.csv"])
+def test_what_a_chapter_shows_follows_from_the_package(project, tmp_path, monkeypatch, file):
+    package = tmp_path / "copy"
+    (package / "book").mkdir(parents=True)
+    (package / "published").mkdir()
+    monkeypatch.setattr("topo_utils.book.run.__file__", str(package / "book" / "run.py"))
+    monkeypatch.setattr("topo_utils.store.__file__", str(package / "store.py"))
+    monkeypatch.setattr("topo_utils.book.run.source_digest", source_digest.__wrapped__)
+    for name in (file, "book/pages.py"):
+        (package / name).write_text("before")
+    before = key(project, "small", {})
+    (package / "book" / "pages.py").write_text("after")  # makes pages of what was executed
+    assert key(project, "small", {}) == before
+    (package / file).write_text("after")
+    assert key(project, "small", {}) != before
 
 
 OTHER_KERNEL = HEADER.replace("name: python3", "name: julia-1.9").replace(": python", ": julia")
@@ -258,7 +290,7 @@ def test_a_chapter_runs_in_this_python_whatever_is_around(tmp_path, monkeypatch,
     notebook = nbformat.reads(text, as_version=4)
     assert notebook.metadata.kernelspec.name == "python3"
     assert notebook.metadata.kernelspec.language == "python"
-    assert _used_parameters(notebook) == {"number": [1.0, -math.inf]}
+    assert used_parameters(notebook) == {"number": [1.0, -math.inf]}
     told = {o.metadata.scrapbook.name: o.data for c in notebook.cells for o in c.get("outputs", [])}
     told = {name: eval("".join(data.popitem()[1])) for name, data in told.items()}
     assert told == {
@@ -300,7 +332,7 @@ def test_what_cannot_be_compared_is_said(runs, tmp_path):
     _, out = runs
     with pytest.raises(BookError, match=r"a run of small, .* of other\nGive two runs of one"):
         compare_runs(out / "a.ipynb", out / "other.ipynb")
-    with pytest.raises(BookError, match=r"none.ipynb cannot be read: .*No such file"):
+    with pytest.raises(BookError, match=r"there is no notebook .*none.ipynb\nRun a chapter"):
         compare_runs(out / "a.ipynb", tmp_path / "none.ipynb")
     (tmp_path / "text.ipynb").write_text("no notebook")
     with pytest.raises(BookError, match=r"text.ipynb cannot be read"):
@@ -327,7 +359,6 @@ def test_what_cannot_be_compared_is_said(runs, tmp_path):
         lambda run: run.metadata.update(topobook="key"),
         lambda run: run.cells.clear(),
         lambda run: [c.metadata.update(tags=[]) for c in run.cells],
-        lambda run: [o.pop("data", None) for c in run.cells for o in c.get("outputs", [])],
         lambda run: [
             o.metadata.clear() or o.metadata.update(topobook_finding={"verdict": 1})
             for c in run.cells
@@ -415,11 +446,9 @@ def test_launch_buttons_lead_to_the_published_notebooks(project, monkeypatch):
 
 
 def test_what_is_no_longer_staged_is_gone(project):
-    from topo_utils.book import _sync
-
-    _sync(project.build, {"a.md": "1", "b/c.md": "2"})
+    sync(project.build, {"a.md": "1", "b/c.md": "2"})
     before = (project.build / "a.md").stat().st_mtime_ns
-    _sync(project.build, {"a.md": "1", "d.md": "3"})
+    sync(project.build, {"a.md": "1", "d.md": "3"})
     assert sorted(f.name for f in project.build.rglob("*.md")) == ["a.md", "d.md"]
     assert (project.build / "a.md").stat().st_mtime_ns == before
 
@@ -470,7 +499,7 @@ def test_list_shows_what_the_chapters_declare(project, monkeypatch, capsys):
 )
 def test_wrong_usage_stops_before_anything_runs(project, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(project.root)
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"topobook: {message}")
     assert error.count("\n") == 2
@@ -508,6 +537,25 @@ def test_a_chapter_needs_one_parameters_cell(project):
         project.parameters("small")
 
 
+def test_a_new_chapter_runs_and_has_a_finding(project, monkeypatch, capsys):
+    monkeypatch.chdir(project.root)
+    assert main(["new", "my_claim", "--title", "Is it so?"]) == 0
+    assert project.chapters() == ["small", "my_claim"]
+    assert project.title("my_claim") == "Is it so?"
+    assert main(["run", "my_claim", "-p", "n_images", "3"]) == 0
+    assert "The interval of the decay" in capsys.readouterr().out
+    notebook = nbformat.read(project.build / "runs" / "my_claim.ipynb", 4)
+    # The answer and the figure stand where there was made room for them.
+    top = [cell for cell in notebook.cells if cell.cell_type == "code"][:2]
+    assert finding(notebook) == top[0].outputs[0].metadata["topobook_finding"]
+    assert "image/svg+xml" in top[1].outputs[0].data
+    (told,) = prose(notebook)
+    assert re.search(r"On 3 images of .*, a decay of \*\*-\d\.\d\d \[-\d", told)
+    for name, wrong in (("my_claim", "there is a page"), ("intro", "a page"), ("A b", "no name")):
+        assert main(["new", name]) == 2
+        assert wrong in capsys.readouterr().err
+
+
 def test_without_a_book_there_is_nothing_to_run(tmp_path):
     with pytest.raises(BookError, match=r"no book in .*: _toc.yml and notebooks are not there\nGo"):
         Project(tmp_path)
@@ -538,7 +586,7 @@ def test_half_a_book_is_not_taken_for_another(project, monkeypatch, capsys, lost
 def test_the_book_is_the_nearest_above_else_that_of_the_package(project, monkeypatch, capsys):
     monkeypatch.chdir(project.notebooks)
     assert Project().root == project.root
-    monkeypatch.setattr(Project, "build_book", lambda *_: None)
+    monkeypatch.setattr(Project, "build_book", lambda *_, **__: None)
     assert main(["book"]) == 0
     assert capsys.readouterr().err == ""
     elsewhere = project.root.parent / f"{project.root.name} elsewhere"
@@ -600,7 +648,7 @@ def test_a_text_stays_as_it_was_typed(text):
 
 def json_of(value):
     """A value as it comes back from JSON that every reader takes."""
-    return json.loads(_json(value), parse_constant=pytest.fail)
+    return json.loads(as_json(value), parse_constant=pytest.fail)
 
 
 numbers = st.floats(allow_nan=False)
@@ -624,8 +672,8 @@ def test_a_value_comes_back_from_what_is_typed_and_what_is_written(case):
     annotation, value = case
     parameter = Parameter("p", annotation, None, "")
     assert parameter.restore(json_of(value)) == value
-    (typed,) = shlex.split(_typed(value))  # what the page says to type, as a shell hands it over
-    assert parameter.parse(typed) == value
+    (words_,) = shlex.split(typed(value))  # what the page says to type, as a shell hands it over
+    assert parameter.parse(words_) == value
 
 
 @pytest.mark.parametrize(
@@ -666,7 +714,7 @@ def test_types_are_shown_in_words():
 
 
 def test_a_list_is_typed_as_a_person_would():
-    assert _typed(["efficientnet_lite0"]) == """'["efficientnet_lite0"]'"""
+    assert typed(["efficientnet_lite0"]) == """'["efficientnet_lite0"]'"""
 
 
 @pytest.mark.parametrize(

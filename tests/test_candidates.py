@@ -12,7 +12,8 @@ from safetensors import safe_open
 
 from topo_utils import candidates, load_images, load_model
 from topo_utils.__main__ import main
-from topo_utils.candidates import CANDIDATES, Candidate, candidate_table, fashion_mnist, pretrain
+from topo_utils.candidates import CANDIDATES, SmallNetwork, candidate_table
+from topo_utils.weights.pretrain import fashion_mnist, pretrain
 
 
 def idx_files(folder, n_images=40, seed=0):
@@ -45,9 +46,8 @@ def test_there_are_nine_of_four_families_and_their_files_are_small():
         assert hashlib.sha256(file.read_bytes()).hexdigest() == row["sha256"]
         with safe_open(file, "pt") as content:
             assert "num_batches_tracked" in " ".join(content.keys())
-        assert (
-            sum(p.numel() for p in Candidate(*CANDIDATES[name]).parameters()) == (row["parameters"])
-        )
+        network = SmallNetwork(*CANDIDATES[name])
+        assert sum(p.numel() for p in network.parameters()) == row["parameters"]
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
@@ -64,7 +64,7 @@ def test_the_weights_classify_fashion_mnist(name):
 
 
 def test_a_changed_file_is_refused(tmp_path, monkeypatch):
-    for file in candidates._WEIGHTS.iterdir():
+    for file in [*candidates._WEIGHTS.glob("*.json"), *candidates._WEIGHTS.glob("*.safetensors")]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(candidates, "_WEIGHTS", tmp_path)
     load_model("fashion_plain_5")

@@ -11,11 +11,10 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import pearsonr, rankdata, spearmanr
-from scipy.stats import t as student
+from scipy.stats import pearsonr
 from torch import nn
 
-from topo_utils.complexity import bootstrap_mean
+from topo_utils import Estimate, bootstrap, bootstrap_mean, correlation
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -38,48 +37,6 @@ def ricci():
 @pytest.fixture(scope="module")
 def layers():
     return functions_of("dive_into_layers")
-
-
-# ---------------------------------------------------------------------------------------------
-# The bootstrap of a mean.
-
-
-def test_the_interval_holds_the_mean_and_stays_inside_the_values():
-    rng = np.random.default_rng(0)
-    for size in (2, 3, 10, 50):
-        values = rng.normal(size=size)
-        mean, low, high = bootstrap_mean(values)
-        assert mean == pytest.approx(values.mean())
-        assert values.min() <= low <= mean <= high <= values.max()
-
-
-def test_the_interval_moves_with_the_values_and_repeats_with_the_seed():
-    values = np.random.default_rng(1).normal(size=12)
-    found = bootstrap_mean(values, seed=3)
-    assert found == bootstrap_mean(values, seed=3) != bootstrap_mean(values, seed=4)
-    assert bootstrap_mean(5 - 2 * values, seed=3)[0] == pytest.approx(5 - 2 * found[0])
-    assert bootstrap_mean(5 + 2 * values, seed=3) == pytest.approx([5 + 2 * x for x in found])
-    assert bootstrap_mean([0.4, 0.4, 0.4]) == pytest.approx((0.4, 0.4, 0.4))
-
-
-def test_for_many_values_the_interval_is_that_of_student():
-    values = np.random.default_rng(2).normal(size=400)
-    for confidence in (0.8, 0.95):
-        _, low, high = bootstrap_mean(values, confidence=confidence, n_bootstrap=5000)
-        half = student.ppf(0.5 + confidence / 2, 399) * values.std(ddof=1) / 20
-        assert (high - low) / 2 == pytest.approx(half, rel=0.06)
-
-
-@pytest.mark.parametrize("values", [[1.0], [], [1.0, np.nan], [1.0, np.inf], [[1.0, 2.0]]])
-def test_values_without_an_interval_are_refused(values):
-    with pytest.raises(ValueError, match="at least 2 finite numbers"):
-        bootstrap_mean(values)
-
-
-@pytest.mark.parametrize("settings", [{"confidence": 1}, {"n_bootstrap": 0}])
-def test_settings_of_the_bootstrap_are_checked(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        bootstrap_mean([1.0, 2.0], **settings)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -252,7 +209,8 @@ def test_a_factor_for_each_unit_keeps_the_function_and_changes_the_graphs(ricci,
 # ---------------------------------------------------------------------------------------------
 # Ricci flow: the rule.
 
-NEAR, FAR, ZERO = (-0.83, -0.85, -0.80), (-0.5, -0.6, -0.4), (0.05, -0.02, 0.1)
+NEAR, FAR = Estimate(-0.83, -0.85, -0.80), Estimate(-0.5, -0.6, -0.4)
+ZERO = Estimate(0.05, -0.02, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +222,7 @@ NEAR, FAR, ZERO = (-0.83, -0.85, -0.80), (-0.5, -0.6, -0.4), (0.05, -0.02, 0.1)
         ((FAR, ZERO, ZERO, -0.831, True, 5, 0.99), "reproduced with limits"),
         ((NEAR, ZERO, ZERO, -0.339, True, 5, 0.99), "reproduced with limits"),
         ((ZERO, ZERO, ZERO, -0.831, True, 5, 0.99), "not reproduced"),
-        (((0.5, 0.4, 0.6), ZERO, ZERO, -0.831, True, 5, 0.99), "not reproduced"),
+        ((Estimate(0.5, 0.4, 0.6), ZERO, ZERO, -0.831, True, 5, 0.99), "not reproduced"),
         ((NEAR, NEAR, ZERO, -0.831, True, 5, 0.99), "not reproduced"),  # untrained as well
         ((FAR, NEAR, ZERO, -0.831, True, 5, 0.99), "not reproduced"),
         ((NEAR, ZERO, ZERO, -0.831, True, 4, 0.99), "inconclusive"),
@@ -356,26 +314,9 @@ def test_only_the_published_count_depends_on_the_scale(layers):
     assert one[2] <= one[1]
 
 
-def test_rank_correlations(layers):
-    rng = np.random.default_rng(4)
-    x, y, z = rng.integers(6, size=(3, 30)).astype(float)  # with ties
-    y += 0.7 * x
-    z -= x
-    assert layers.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
-    # The partial correlation of ranks is the correlation of what a line through z leaves of them.
-    line = np.stack([np.ones(30), rankdata(z)], axis=1)
-    rest = [rankdata(v) - line @ np.linalg.lstsq(line, rankdata(v))[0] for v in (x, y)]
-    assert layers.partial_spearman(x, y, z) == pytest.approx(pearsonr(*rest).statistic)
-    assert layers.spearman(x, np.ones(30)) == 0
-    assert layers.partial_spearman(x, y, x) == 0
-    stacked = layers.partial_spearman(*np.array([[x, y], [y, z], [z, x]]))
-    for row, columns in zip(stacked, ((x, y, z), (y, z, x)), strict=True):
-        assert row == pytest.approx(layers.partial_spearman(*columns))
-
-
-YES, NO, SOME = (0.9, (0.5, 0.2, 0.7)), (0.1, (0.5, 0.2, 0.7)), (0.5, (0.5, 0.2, 0.7))
-ONLY_WIDTH = (0.9, (0.1, -0.2, 0.4))
-NOTHING = (1.0, (0.0, 0.0, 0.0))
+YES, NO, SOME = ((share, Estimate(0.5, 0.2, 0.7)) for share in (0.9, 0.1, 0.5))
+ONLY_WIDTH = (0.9, Estimate(0.1, -0.2, 0.4))
+NOTHING = (1.0, Estimate(0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -409,7 +350,10 @@ def test_the_rule_tells_loops_from_width(layers, true, verdict):
     own, noise = rng.normal(size=(2, 48))
     loops = width + 2 * own
     accuracy = width + (2 * own + 0.5 * noise if true else 2 * noise)
-    given = layers.with_bootstrap(layers.partial_spearman, accuracy, loops, width)
-    assert layers.with_bootstrap(layers.spearman, accuracy, loops)[1] > 0
+    plain, given = (
+        bootstrap(lambda at, of=of: correlation(*(x[at] for x in of)), 48, vectorised=True)
+        for of in ((accuracy, loops), (accuracy, loops, width))
+    )
+    assert plain.low > 0
     found = dict.fromkeys(("as published", "scale-free"), (1.0, given))
     assert layers.layers_verdict(found, 48, 12)[0] == verdict

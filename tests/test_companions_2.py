@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from topo_utils import betti_curves, betti_numbers, persistence
+from topo_utils import Estimate, betti_curves, betti_numbers, persistence
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -26,7 +26,7 @@ def functions_of(chapter, *names, **known):
 
 STAIRS = [(m, m) for m in (3, 4, 5, 6, 7, 8)]
 HOLES = [(0, 1.0, None), (1, 1.0, 0.95), (2, 1.0, 0.96), (3, 1.0, 0.97)]
-LARGE = (7.0, 5.0, 9.0)
+LARGE = Estimate(7.0, 5.0, 9.0)
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,15 @@ LARGE = (7.0, 5.0, 9.0)
         # find.
         (([(4, 3), *STAIRS[1:]], HOLES, LARGE, 0, 8), "not reproduced"),
         ((STAIRS, [*HOLES[:3], (3, 1.0, 0.99)], LARGE, 0, 8), "not reproduced"),
-        ((STAIRS, HOLES, (1.0, 0.8, 1.3), 0, 8), "not reproduced"),
-        ((STAIRS, HOLES, (4.0, 2.0, 6.0), 0, 8), "not reproduced"),
+        ((STAIRS, HOLES, Estimate(1.0, 0.8, 1.3), 0, 8), "not reproduced"),
+        ((STAIRS, HOLES, Estimate(4.0, 2.0, 6.0), 0, 8), "not reproduced"),
         (([*STAIRS[:5], (8, None)], HOLES, LARGE, 0, 8), "not reproduced"),
         ((STAIRS, [*HOLES[:3], (3, 0.999, 0.97)], LARGE, 0, 8), "not reproduced"),
         # The same with little evidence.
         (([*STAIRS[:5], (8, None)], HOLES, LARGE, 0, 7), "inconclusive"),
         ((STAIRS[:5], HOLES, LARGE, 0, 8), "inconclusive"),
         ((STAIRS, HOLES[:3], LARGE, 0, 8), "inconclusive"),
-        ((STAIRS, HOLES, (4.5, 3.5, 7.0), 0, 8), "inconclusive"),
+        ((STAIRS, HOLES, Estimate(4.5, 3.5, 7.0), 0, 8), "inconclusive"),
     ],
 )
 def test_the_rule_of_polytopes(arguments, verdict):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypothesis.extra import numpy as hnp
 from numba.core.caching import CacheImpl, FunctionCache, UserProvidedCacheLocator
 
 from topo_utils import betti_curves, betti_from_persistence, betti_numbers, cubical, persistence
+from topo_utils.cubical import _compiled, _sweep, _words
 
 #: Few distinct values, so that ties are the rule; infinities among them.
 levels = st.sampled_from([-np.inf, -1.5, -1.0, 0.0, 0.25, 1.0, np.inf])
@@ -106,13 +108,13 @@ def test_many_thresholds_take_the_sweep_and_few_do_not(volume, fewer):
     etas = np.linspace(-2, 2, count)
     with pytest.MonkeyPatch.context() as patch:
         taken = []
-        for name in ("_each_threshold", "_sweep_thresholds"):
-            way = getattr(cubical, name)
+        for module, name in ((_words, "betti_at_each"), (_sweep, "betti_by_sweep")):
+            way = getattr(module, name)
             patch.setattr(
-                cubical, name, lambda *given, way=way, name=name: taken.append(name) or way(*given)
+                module, name, lambda *given, way=way, name=name: taken.append(name) or way(*given)
             )
         many = betti_numbers(volume, [*etas, *etas[::-1]])  # repeats do not count
-    assert taken == ["_each_threshold" if fewer else "_sweep_thresholds"]
+    assert taken == ["betti_at_each" if fewer else "betti_by_sweep"]
     np.testing.assert_array_equal(many[:count], many[count:][::-1])
     np.testing.assert_array_equal(many[:count], [betti_numbers(volume, eta) for eta in etas])
 
@@ -129,13 +131,14 @@ def test_a_curve_through_more_thresholds_than_16_bits_number():
 
 
 def test_beyond_two_billion_points_pieces_are_numbered_with_64_bits(monkeypatch):
-    assert cubical._index_type(2**31 - 1) is np.int32
-    assert cubical._index_type(2**31) is np.int64
+    assert _words._BEYOND_32_BITS == cubical._SWEEP_POINTS == 2**31
     volume = np.random.default_rng(0).normal(size=(5, 6, 70))
     expected = betti_numbers(volume, [-0.5, 0.0])
-    monkeypatch.setattr(cubical, "_index_type", lambda points: np.int64)
+    monkeypatch.setattr(_words, "_BEYOND_32_BITS", 64 * 8 * 8 * 2)
     np.testing.assert_array_equal(betti_numbers(volume, [-0.5, 0.0]), expected)
-    monkeypatch.setattr(cubical, "_changes", None)  # the sweep numbers with 32 bits
+    # The sweep numbers with 32 bits only.
+    monkeypatch.setattr(cubical, "_SWEEP_POINTS", 7 * 8 * 72)
+    monkeypatch.setattr(_sweep, "betti_by_sweep", None)
     np.testing.assert_array_equal(betti_curves(volume, [-0.5, 0.0]), expected)
 
 
@@ -421,7 +424,7 @@ def test_a_bar_counts_from_its_birth_until_before_its_death():
 
 
 # ---------------------------------------------------------------------------------------------
-# Compiled code on disk. A `_compiled` stands for a process: it reads its files at the first call.
+# Compiled code on disk. Each `compiled` stands for a process: it reads its files at the first call.
 
 
 @pytest.fixture
@@ -436,11 +439,11 @@ def kept(tmp_path, monkeypatch):
 
     def call(*arguments):
         """The results, and how many of them did not need compiling."""
-        cubical._warn_once.cache_clear()
-        compiled = cubical._compiled(twice)
+        _compiled._warn_once.cache_clear()
+        _compiled._digest_of.cache_clear()
+        compiled = _compiled.compiled(twice)
         found = [compiled(argument) for argument in arguments]
-        hits = compiled.stats.cache_hits if hasattr(compiled._cache, "_cache_file") else {}
-        return found, sum(hits.values())
+        return found, sum(compiled.stats.cache_hits.values())
 
     return folder, call
 
@@ -455,40 +458,41 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
 @pytest.mark.parametrize("way", [*DAMAGES, "a folder"])
-def test_damaged_compiled_code_is_made_again(kept, kind, way):
+def test_damaged_compiled_code_is_made_again(kept, way):
     folder, call = kept
     assert call(3) == ([6], 0)
-    assert call(3) == ([6], 1)
-    files = {file.suffix: file for file in folder.rglob("*.nb?")}
-    file, other = files.pop(f".{kind}"), *files.values()
-    content = file.read_bytes()
+    (file,) = folder.rglob("*.nb?")
+    assert call(3, 0.5) == ([6, 1.0], 1)
+    (other,) = {*folder.rglob("*.nb?")} - {file}
     if way == "a folder":
         file.unlink()
         file.mkdir()
     else:
-        file.write_bytes(DAMAGES[way](content, other.read_bytes()))
+        file.write_bytes(DAMAGES[way](file.read_bytes(), other.read_bytes()))
     told = rf"compiled code in {re.escape(str(file.parent))} is damaged and is made again"
     with pytest.warns(UserWarning, match=told) as warned:
-        assert call(3) == ([6], 0)
+        assert call(3, 0.5) == ([6, 1.0], 1)
     if way == "a folder":  # in the way of what is made again
-        assert [str(each.message) for each in warned[1:]] == [cubical._NOT_KEPT]
+        assert [str(each.message) for each in warned[1:]] == [_compiled._NOT_KEPT]
     else:
         assert len(warned) == 1
+        assert call(3, 0.5) == ([6, 1.0], 2)
+    assert sorted(folder.rglob("*.nb?*")) == sorted([file, other])
+
+
+@pytest.mark.parametrize("change", ["a file beside it", "numba"])
+def test_outdated_compiled_code_is_made_again(kept, tmp_path, monkeypatch, change):
+    _, call = kept
+    call(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if change == "numba":
+            monkeypatch.setattr("numba.__version__", "0.0")
+        else:  # what the function calls may stand there
+            (tmp_path / "helpers.py").write_text("HALF = 0.5\n", encoding="utf-8")
+        assert call(3) == ([6], 0)
         assert call(3) == ([6], 1)
-
-
-def test_compiled_code_of_another_signature_is_not_taken(kept):
-    folder, call = kept
-    assert call(3) == ([6], 0)
-    (index,) = folder.rglob("*.nbi")
-    content = index.read_bytes()
-    shutil.rmtree(folder)
-    assert call(0.5) == ([1.0], 0)
-    index.write_bytes(content)  # as two processes at once may leave it
-    assert call(3) == ([6], 0)
-    assert call(3, 0.5) == ([6, 1.0], 1)
 
 
 @pytest.mark.parametrize("when", ["from the start", "later"])
@@ -512,10 +516,10 @@ def test_without_a_place_for_compiled_code_there_is_none_on_disk(kept, monkeypat
 
 def test_the_engine_runs_over_damaged_compiled_code(tmp_path):
     betti_numbers(np.zeros(3, np.float32), 0.0)
-    source = Path(cubical._pack._cache.cache_path)
-    folder = tmp_path / UserProvidedCacheLocator.get_suitable_cache_subpath(cubical.__file__)
+    source = Path(_words._pack._cache.cache_path)
+    folder = tmp_path / UserProvidedCacheLocator.get_suitable_cache_subpath(_words.__file__)
     folder.mkdir()
-    for file in source.glob("cubical.*.checked.*"):
+    for file in source.glob("_words.*.nbc"):
         content = file.read_bytes()
         (folder / file.name).write_bytes(content[:-1] if "._pack-" in file.name else content)
     code = "import numpy, topo_utils; print(topo_utils.betti_numbers(numpy.zeros(3, 'f4'), 0))"

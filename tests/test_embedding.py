@@ -5,11 +5,13 @@ import copy
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import joblib
@@ -26,15 +28,18 @@ from torch.nn.utils import prune
 from topo_utils import (
     betti_curves,
     betti_numbers,
+    block_outputs,
+    cubical,
     embedding,
     embedding_profile,
     load_images,
     load_model,
+    measure,
     model_blocks,
+    store,
     topological_complexity,
 )
 from topo_utils.cubical import betti_from_persistence, persistence
-from topo_utils.volumes import copied
 
 ETAS = [-0.5, 0.0, 0.3, 0.0]
 
@@ -354,9 +359,9 @@ class Do(nn.Module):
 def test_the_error_is_raised_whichever_thread_stops_first(small_network, images, monkeypatch):
     count = embedding._count
 
-    def first_is_stopped(model, images, positions, *others):
+    def first_is_stopped(network, images, stop, positions, *others):
         # As when another image has failed before the first was begun.
-        return None if positions[0] == 0 else count(model, images, positions, *others)
+        return None if positions[0] == 0 else count(network, images, stop, positions, *others)
 
     monkeypatch.setattr(embedding, "_count", first_is_stopped)
     with pytest.raises(RuntimeError, match="in block '4'"):
@@ -794,15 +799,13 @@ def test_auto_takes_an_accelerator_where_there_is_one(small_network, images):
 
 def test_one_thread_at_a_time_is_on_an_accelerator(small_network, images, monkeypatch):
     # As far as the path goes without one: the lock is held in the network, and not while counting.
-    from topo_utils import embedding
-
     held = []
     small_network[4].register_forward_pre_hook(lambda *_: held.append(turn.locked()))
-    turn, counting = threading.Lock(), embedding.betti_numbers
-    monkeypatch.setattr(embedding, "_ACCELERATOR", turn)
-    monkeypatch.setattr(embedding, "threading", SimpleNamespace(Lock=lambda: turn))
+    turn, counting = threading.Lock(), cubical.betti_numbers
+    monkeypatch.setattr(measure, "_ACCELERATOR", turn)
+    monkeypatch.setattr(measure, "threading", SimpleNamespace(Lock=lambda: turn))
     monkeypatch.setattr(
-        embedding, "betti_numbers", lambda *a: (held.append(not turn.locked()), counting(*a))[1]
+        cubical, "betti_numbers", lambda *a: (held.append(not turn.locked()), counting(*a))[1]
     )
     profile(small_network, images, n_jobs=1)
     assert held
@@ -1033,6 +1036,33 @@ def test_an_unknown_shuffle_is_refused(small_network, images):
         profile(small_network, images, null="rows")
 
 
+# --- What a result on disk follows from
+
+
+def test_every_module_that_may_change_an_integer_is_in_the_key(tmp_path, monkeypatch):
+    package = tmp_path / "topo_utils"
+    shutil.copytree(Path(store.__file__).parent, package, ignore=lambda *_: {"weights"})
+    monkeypatch.setattr(store, "__file__", str(package / "store.py"))
+    digest, press = store.source_digest.__wrapped__, []
+    before = digest()
+    for file in package.rglob("*.py"):
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        if digest() == before:
+            press.append(file.relative_to(package).parts[0].removesuffix(".py"))
+        file.write_bytes(content)
+    assert set(press) == {"__main__", "book"}
+    (package / "new.py").touch()
+    assert digest() != before
+
+
+def test_what_another_source_measured_is_not_read(small_network, images, tmp_path, monkeypatch):
+    for source in ("one", "one", "another"):
+        monkeypatch.setattr(embedding, "source_digest", lambda source=source: source)
+        profile(small_network, images, cache=tmp_path)
+    assert len(list(tmp_path.glob("profiles/*"))) == 2
+
+
 # --- Networks in wrappers, their copies, and devices
 
 
@@ -1125,8 +1155,11 @@ def test_devices_that_are_not_there_are_told_at_once(images, monkeypatch, device
     if device in ("cuda", "cuda:7"):
         with joblib.parallel_config("loky"):
             assert embedding._choose(device) == torch.device(device)
-    with pytest.raises(ValueError, match="there is no device"):
-        copied(network, device)
+    with (
+        pytest.raises(ValueError, match="there is no device"),
+        block_outputs(network, [], device=device),
+    ):
+        pass
 
 
 def test_a_number_of_the_cpu_is_the_cpu(small_network, images):

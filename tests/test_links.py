@@ -11,7 +11,7 @@ from test_book import make_project
 
 from topo_utils.__main__ import main
 from topo_utils.book import BookError
-from topo_utils.links import check_external_links, check_internal_links
+from topo_utils.book.links import check_external_links, check_internal_links
 
 NAMES = st.text(
     st.characters(categories=("L", "N"), include_characters="-_.~%+ "), min_size=1, max_size=8

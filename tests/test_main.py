@@ -20,9 +20,10 @@ from conftest import wait_until
 from test_book import CHAPTER, make_project, words
 
 from topo_utils import __main__ as command_line
-from topo_utils import book, files
+from topo_utils import files
 from topo_utils.__main__ import main
-from topo_utils.book import BookError, Project, how_to_install
+from topo_utils.book import BookError, Project, chapters, pages
+from topo_utils.book.errors import explained, how_to_install
 
 OFF = "execute: {execute_notebooks: 'off'}\n"
 GRID = ["--grid", "number", "1"]
@@ -38,13 +39,13 @@ if os.name != "nt":
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    book._declared.cache_clear()
+    chapters._declared.cache_clear()
     return make_project(tmp_path)
 
 
-def said(capsys, arguments, code=1):
+def said(capsys, arguments, *codes):
     """The lines of an error: the first names the program, and there is no traceback."""
-    assert main(arguments) == code
+    assert main(arguments) in (codes or (1, 2))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("topobook: ")
     assert not any(line.startswith("Traceback") for line in lines)
@@ -63,7 +64,12 @@ def test_exit_codes_are_those_that_the_help_and_the_readme_name(project, monkeyp
     assert f"Exit codes: {codes}." in " ".join(readme.split())
 
     assert main(["list"]) == 0
-    assert main(["run", "other"]) == 1
+    assert main(["list", "--debug"]) == 0
+    for wrong in (["run", "other"], ["run", "small", "-p", "size", "3"], ["book", "--preset", "x"]):
+        assert main(wrong) == 2
+    (project.notebooks / "small.py").write_text("no chapter")
+    assert main(["run", "small"]) == 1
+    (project.notebooks / "small.py").write_text(CHAPTER)
     with pytest.raises(SystemExit) as caught:
         main(["run"])
     assert caught.value.code == 2
@@ -163,20 +169,22 @@ def test_an_error_of_another_kind_says_what_to_do(monkeypatch, capsys, error, wr
     ("place", "arguments"),
     [
         ("topo_utils.book.Project.run", ["run", "small"]),
-        ("topo_utils.sweep.sweep", ["sweep", "small", "--grid", "number", "1"]),
+        ("topo_utils.book.sweep.sweep", ["sweep", "small", "--grid", "number", "1"]),
         ("topo_utils.book.Project.build_book", ["book"]),
         ("topo_utils.book.Project.chapters", ["list"]),
         ("topo_utils.__main__.compare_runs", ["compare", "a", "b"]),
-        ("topo_utils.candidates.pretrain", ["pretrain", "a"]),
+        ("topo_utils.weights.pretrain.pretrain", ["pretrain", "a"]),
         ("topo_utils.store.list_cache", ["cache", "list"]),
     ],
 )
 def test_every_command_says_it_the_same_way(project, monkeypatch, capsys, place, arguments):
+    error = OSError(errno.ENOSPC, "No space left on device", "x")
+
     def fail(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device", "x")
+        raise error
 
     monkeypatch.setattr(place, fail)
-    assert said(capsys, arguments) == ["x: No space left on device", command_line._NO_PLACE]
+    assert said(capsys, arguments) == ["x: No space left on device", explained(error).todo]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +283,7 @@ def test_a_file_that_is_missing_is_named(project, capsys):
 def test_a_page_without_a_title_is_named(project):
     (project.notebooks / "intro.md").write_text("words")
     with pytest.raises(BookError, match=r"page intro has no title\nBegin it with .* # Title"):
-        project._title("intro")
+        project.title("intro")
 
 
 LONG = "n" * 300
@@ -303,7 +311,11 @@ TOO_LONG = [
         (["run", "small", "--html", "file"], "file exists and is no rendered page", "Name anoth"),
         (["run", "small", "--html", "dir.ipynb"], "dir.ipynb exists and is no", "Name another f"),
         (["sweep", "small", "--grid", "mode", "loud", "-o", "file"], "file is a file", "a folder"),
-        (["compare", "none", "file"], "none cannot be read: [Errno 2]", "that topobook run wrote"),
+        (
+            ["compare", "none", "file"],
+            "there is no notebook none",
+            "Run a chapter first: to",
+        ),
         (["compare", "dir.ipynb", "file"], "cannot be read: [Errno 21]", "that topobook run wro"),
         (["compare", "file", "file"], "file cannot be read: Notebook does", "that topobook run "),
         (["compare", "map.json", "file"], "map.json cannot be read: ", "that topobook run wrote"),
@@ -345,9 +357,7 @@ def test_a_home_is_a_home_wherever_a_path_is_typed(tmp_path, monkeypatch, capsys
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     got = []
-    for name in ("_run", "_sweep", "_pdf"):
-        monkeypatch.setattr(command_line, name, lambda _, options: got.append(options))
-    for name in ("_compare", "_pretrain"):
+    for name in ("_run", "_sweep", "_pdf", "_compare", "_pretrain"):
         monkeypatch.setattr(command_line, name, got.append)
     for arguments in (
         ["run", "small", "-o=~/a", "--html", "~/a"],
@@ -370,13 +380,13 @@ BELOW = ["-1", "-1e-3", "-1E5", "-.5", "-1.", "-1_000", "-inf", "-Infinity"]
 def test_a_number_below_zero_is_a_value_and_no_option(project, monkeypatch, text):
     got = []
     monkeypatch.setattr(Project, "run", lambda _, chapter, parameters, *__: got.append(parameters))
-    monkeypatch.setattr(command_line, "_finding", lambda _: None)
+    monkeypatch.setattr(command_line, "finding", lambda _: None)
     assert main(["run", "small", "-p", "number", text, "-o", "out"]) == 0
     assert got.pop() == {"number": float(text)}
-    monkeypatch.setattr(command_line, "_sweep", lambda _, options: got.append(options.grid))
+    monkeypatch.setattr(command_line, "_sweep", lambda options: got.append(options.grid))
     main(["sweep", "small", "--grid", "number", text, "2", text, "--jobs", "2"])
     assert got.pop() == [["number", text, "2", text]]
-    monkeypatch.setattr(command_line, "_profile", lambda _, options: got.append(options))
+    monkeypatch.setattr(command_line, "_profile", got.append)
     main([*PROFILE, "--thresholds", "1", text, "--size", "8"])
     assert got.pop().thresholds == [1.0, float(text)]
 
@@ -385,7 +395,7 @@ def test_a_number_below_zero_is_a_value_and_no_option(project, monkeypatch, text
 def test_a_text_may_begin_with_a_dash(project, monkeypatch, capsys, text):
     got = []
     monkeypatch.setattr(Project, "run", lambda _, chapter, parameters, *__: got.append(parameters))
-    monkeypatch.setattr(command_line, "_finding", lambda _: None)
+    monkeypatch.setattr(command_line, "finding", lambda _: None)
     assert main(["run", "-p", "words", text, "small", "-p", "mode", "loud", "-o", "out"]) == 0
     assert got == [{"words": text, "mode": "loud"}]
 
@@ -401,7 +411,7 @@ def test_an_option_is_no_value(project, capsys, option):
 @pytest.mark.parametrize(
     ("module", "arguments", "extra"),
     [
-        ("jupytext", ["list"], "book"),
+        ("jupytext", ["run", "small"], "book"),
         ("yaml", ["list"], "book"),
         ("papermill", ["run", "small"], "book"),
         ("ipykernel", ["run", "small"], "book"),
@@ -420,12 +430,16 @@ def test_a_missing_package_is_named_with_the_extra(
 
 def test_the_extras_that_are_named_are_there(monkeypatch, tmp_path):
     pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    for extra in book._EXTRAS:
+    used = "IPython cripser filelock ipykernel jupyter_book jupytext myst_nb nbclient nbformat "
+    used += "papermill plotly psutil pydantic yaml dask distributed timm bs4 playwright pypdf"
+    for module in used.split():
+        extra = re.fullmatch(r"pip install 'topo_utils\[(\w+)\]'", how_to_install(module))[1]
         assert re.search(rf"^{extra} = \[", pyproject, re.MULTILINE)
     assert how_to_install("timm.models") == "pip install 'topo_utils[networks]'"
+    assert how_to_install("nonesuch") is None
     monkeypatch.setitem(sys.modules, "jupyter_book", None)
     with pytest.raises(ModuleNotFoundError, match="jupyter_book"):
-        book._render(tmp_path, tmp_path, [])
+        pages.render(tmp_path, tmp_path, [])
 
 
 @pytest.mark.slow
@@ -552,7 +566,7 @@ def test_an_error_output_does_not_stop_the_work(worked, monkeypatch, capsys, kin
     monkeypatch.setattr(sys, "stderr", OUTPUTS[kind]())
     assert main(["run", "small", "-o", "a.ipynb"]) == 0
     assert "The executed notebook is a.ipynb\n" in capsys.readouterr().out
-    assert main(["run", "smal"]) == 1
+    assert main(["run", "smal"]) == 2
 
 
 def test_a_chapter_runs_with_all_outputs_closed(project):
@@ -626,10 +640,10 @@ def test_pages_of_a_rendering_that_was_stopped_are_made_anew(tmp_path, monkeypat
 
     monkeypatch.setattr(subprocess, "run", half_rendered)
     with pytest.raises(KeyboardInterrupt):
-        book._render(tmp_path / "source", tmp_path, ["small"])
+        pages.render(tmp_path / "source", tmp_path, ["small"])
     monkeypatch.setattr(subprocess, "run", rendered)
     for _ in range(2):
-        html = book._render(tmp_path / "source", tmp_path, ["small"])
+        html = pages.render(tmp_path / "source", tmp_path, ["small"])
         assert (html / "small.html").read_text() == "whole"
     assert there == [False, True]
 

@@ -3,13 +3,16 @@
 import ast
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
-from topo_utils import Decay
-from topo_utils.book import VERDICTS, Project, _finding
+from topo_utils import Decay, Estimate
+from topo_utils.book import VERDICTS, Project
+from topo_utils.book.findings import finding
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = Project(ROOT).chapters()
@@ -33,10 +36,10 @@ def test_every_finding_has_a_verdict(built):
     results = json.loads((built.build / "results.json").read_text())
     findings = [chapter for chapter in CHAPTERS if chapter not in NO_FINDING]
     assert list(results) == findings
-    for finding in results.values():
-        assert finding["verdict"] in VERDICTS
-        assert finding["reason"].endswith(".")
-        assert finding["numbers"]
+    for found in results.values():
+        assert found["verdict"] in VERDICTS
+        assert found["reason"].endswith(".")
+        assert found["numbers"]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -197,7 +200,7 @@ def test_chapters_run_with_other_parameters(tmp_path, chapter, parameters, verdi
         project.parameters(chapter)[name].check(value)
     values = project.resolve(chapter, "smoke") | parameters
     notebook = project.run(chapter, values, tmp_path / "out.ipynb", progress=False)
-    found = _finding(notebook)
+    found = finding(notebook)
     if verdict:
         assert found["verdict"] == verdict
     elif chapter not in NO_FINDING:
@@ -211,7 +214,7 @@ def test_ranking_comes_out_the_same_again(built, tmp_path, monkeypatch):
     parameters = project.resolve("ranking", "smoke")
     notebook = project.run("ranking", parameters, tmp_path / "out.ipynb", progress=False)
     results = json.loads((built.build / "results.json").read_text())
-    assert _finding(notebook)["numbers"] == results["ranking"]["numbers"]
+    assert finding(notebook)["numbers"] == results["ranking"]["numbers"]
 
 
 def function_of(chapter, name):
@@ -221,6 +224,60 @@ def function_of(chapter, name):
     namespace = {}
     exec(compile(ast.Module([definition], []), chapter, "exec"), namespace)
     return namespace[name]
+
+
+def verdict_of(chapter, rule, arguments):
+    """What a chapter's rule says; triples stand for estimates."""
+    arguments = [Estimate(*each) if isinstance(each, tuple) else each for each in arguments]
+    return function_of(chapter, rule)(*arguments)[0]
+
+
+FALLS = Decay(-3.0, -3.1, -2.9, minimum_depth=1.0, minimum=200.0, first=6000.0, last=200.0)
+ABOVE = replace(FALLS, minimum_depth=0.8, last=211.0)
+FLAT = replace(FALLS, value=0.1, low=-0.1, high=0.3)
+# A curve that does not change, as rounding may leave it.
+BLANK = replace(FALLS, value=-2.78e-17, low=-2.78e-17, high=-2.78e-17, last=6000.0)
+RISING_BLANK = replace(BLANK, value=3e-16, low=1e-16, high=5e-16)
+RISES = replace(FALLS, value=2.0, low=1.9, high=2.1)
+UNKNOWN = replace(FALLS, value=np.nan, low=np.nan, high=np.nan)
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "untrained", "verdict", "reason"),
+    [
+        ([FALLS, FALLS], [FLAT, RISES], "reproduced", "falls with depth in 2 of 2 networks, in no"),
+        ([FALLS, FALLS], [FALLS, FLAT], "reproduced with limits", "in 1 of 2 without any training"),
+        ([FALLS, ABOVE], [FLAT, FLAT], "reproduced with limits", "n1 end above their minimum"),
+        ([FALLS, replace(FALLS, last=210.0)], [FLAT, FLAT], "reproduced", "ends at its minimum"),
+        ([FALLS, FLAT], [FALLS, FALLS], "inconclusive", "contains 0 in n1"),
+        ([FALLS, UNKNOWN], [FLAT, FLAT], "inconclusive", "contains 0 in n1"),
+        ([RISES, FLAT], [FALLS, FALLS], "not reproduced", "rises with depth in n0"),
+        ([FALLS, replace(FALLS, high=0.0)], [FLAT, FLAT], "inconclusive", "contains 0 in n1"),
+        ([FALLS, replace(FALLS, high=-1e-16)], [FLAT, FLAT], "inconclusive", "contains 0 in n1"),
+        ([FALLS, replace(FALLS, low=1e-16, high=1)], [FLAT, FLAT], "inconclusive", "contains 0"),
+        ([BLANK, FALLS], [FALLS, FLAT], "inconclusive", "the decay is exactly 0 in n0, as where"),
+        (
+            [FLAT, RISING_BLANK],
+            [FALLS, FLAT],
+            "inconclusive",
+            "exactly 0 in n1, as where the threshold",
+        ),
+        ([BLANK, RISES], [FALLS, FLAT], "not reproduced", "rises with depth in n1"),
+        (
+            [FALLS, FALLS],
+            [BLANK, RISING_BLANK],
+            "reproduced with limits",
+            "in 2 of 2 networks, but the decay is exactly 0 in 2 of 2 untrained ones",
+        ),
+    ],
+)
+def test_the_rule_of_depth_decay(pretrained, untrained, verdict, reason):
+    named = [{f"n{i}": d for i, d in enumerate(which)} for which in (pretrained, untrained)]
+    found, why = function_of("depth_decay", "depth_decay_verdict")(*named)
+    assert found == verdict
+    assert reason in why
+    assert why.endswith(".")
+    assert why.count(".") == 1  # one sentence
 
 
 @pytest.mark.parametrize(
@@ -237,7 +294,7 @@ def function_of(chapter, name):
     ],
 )
 def test_the_rule_of_architecture_choices(arguments, verdict):
-    assert function_of("architecture_choices", "architecture_verdict")(*arguments)[0] == verdict
+    assert verdict_of("architecture_choices", "architecture_verdict", arguments) == verdict
 
 
 FASTER, SLOWER, SAME = (0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), (0, -0.05, 0.05)
@@ -259,7 +316,7 @@ FASTER, SLOWER, SAME = (0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), (0, -0.05, 0.05)
     ],
 )
 def test_the_rule_of_the_simplicial_baseline(arguments, verdict):
-    assert function_of("simplicial_baseline", "simplicial_verdict")(*arguments)[0] == verdict
+    assert verdict_of("simplicial_baseline", "simplicial_verdict", arguments) == verdict
 
 
 @pytest.mark.parametrize(
@@ -278,7 +335,7 @@ def test_the_rule_of_the_simplicial_baseline(arguments, verdict):
 )
 def test_a_network_of_ones_own_rises_or_falls_as_the_figures_show(low, high, expected):
     sign = function_of("your_network", "sign")
-    assert sign(Decay((low + high) / 2, low, high, 0.0, 1.0, 1.0, 1.0)) == expected
+    assert sign(Estimate((low + high) / 2, low, high)) == expected
 
 
 EXACT = {"pearson": 0.0, "kendall": 1e-4}
@@ -295,7 +352,7 @@ HIGH, LOW = {"a": 0.7, "b": 0.6}, {"a": 0.7, "b": 0.1}
     ],
 )
 def test_the_rule_of_the_transfer_score(arguments, verdict):
-    assert function_of("transfer_score", "transfer_score_verdict")(*arguments)[0] == verdict
+    assert verdict_of("transfer_score", "transfer_score_verdict", arguments) == verdict
 
 
 @pytest.mark.parametrize(
@@ -309,7 +366,7 @@ def test_the_rule_of_the_transfer_score(arguments, verdict):
     ],
 )
 def test_the_rule_of_ranking(arguments, verdict):
-    assert function_of("ranking", "ranking_verdict")(*arguments)[0] == verdict
+    assert verdict_of("ranking", "ranking_verdict", arguments) == verdict
 
 
 @pytest.mark.parametrize(
@@ -322,4 +379,4 @@ def test_the_rule_of_ranking(arguments, verdict):
     ],
 )
 def test_the_rule_of_performance(arguments, verdict):
-    assert function_of("performance", "performance_verdict")(*arguments)[0] == verdict
+    assert verdict_of("performance", "performance_verdict", arguments) == verdict

@@ -13,7 +13,7 @@ from test_book import make_project
 
 from topo_utils.__main__ import main
 from topo_utils.book import BookError
-from topo_utils.pdf import launch_chromium, write_pdf
+from topo_utils.book.pdf import launch_chromium, write_pdf
 
 pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -106,7 +106,7 @@ def test_the_whole_book_is_printed(built, browser_there):
     texts, places, inside, outside = read(path)
     assert len(texts) == count
     for page in built.pages():
-        title = without_spaces(built._title(page))
+        title = without_spaces(built.title(page))
         assert without_spaces(texts[places[f"/{page}"]]).startswith(title)
     # Every line of code, folded or not: what is cut off at the edge is not in a PDF.
     footer = r"The topology of embeddings\s*\d+\s*$"

@@ -11,7 +11,7 @@ from topo_utils import plotting
 def drawn(monkeypatch):
     """What is handed to the page, by figure."""
     found = {}
-    monkeypatch.setattr(plotting, "_show_moving", found.__setitem__)
+    monkeypatch.setattr(plotting, "_show_interactive", found.__setitem__)
     return found
 
 
@@ -27,7 +27,7 @@ def betti(n_images):
 def test_moving_curves_lie_within_their_bands(drawn):
     profiles = {"net (trained)": betti(9), "net (untrained)": betti(9) + 5, "other": betti(3)}
     shapes = dict.fromkeys(profiles, ((1, 2, 3),) * 4)
-    plotting.move_curves("figure", profiles, shapes, dashed=["net (untrained)"])
+    plotting.interactive_curves("figure", profiles, shapes, dashed=["net (untrained)"])
     traces = drawn["figure"]["data"]
     bands, curves = traces[::2], traces[1::2]
     assert [curve["name"] for curve in curves] == list(profiles)
@@ -44,5 +44,5 @@ def test_moving_curves_lie_within_their_bands(drawn):
 
 
 def test_one_image_has_no_band(drawn):
-    plotting.move_curves("figure", {"net": betti(1)}, {"net": [(1, 2, 3)] * 4})
+    plotting.interactive_curves("figure", {"net": betti(1)}, {"net": [(1, 2, 3)] * 4})
     assert len(drawn["figure"]["data"]) == 1

@@ -14,8 +14,8 @@ from conftest import wait_until
 
 from topo_utils import betti_numbers
 from topo_utils.book import BookError, Project
-from topo_utils.links import check_internal_links
-from topo_utils.pdf import launch_chromium
+from topo_utils.book.links import check_internal_links
+from topo_utils.book.pdf import launch_chromium
 
 ROOT = Path(__file__).parents[1]
 PAGES, CHAPTERS = Project(ROOT).pages(), Project(ROOT).chapters()

@@ -9,7 +9,7 @@ from test_book import CHAPTER
 
 from topo_utils.__main__ import main
 from topo_utils.book import BookError, Project
-from topo_utils.sweep import sweep
+from topo_utils.book.sweep import sweep
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_as_many_workers_as_runs_share_the_cores(
         asked.append(n_jobs)
         return lambda tasks: (function(*a, **k) for function, a, k in tasks)
 
-    monkeypatch.setattr("topo_utils.sweep._run", run)
+    monkeypatch.setattr("topo_utils.book.sweep._run", run)
     monkeypatch.setattr(joblib, "Parallel", parallel)
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
     grid = {"number": [str(number) for number in range(count)]}
@@ -138,12 +138,12 @@ def test_what_is_refused(project, tmp_path, grid, options, message):
 
 def test_a_file_in_the_way(project, tmp_path, capsys):
     (tmp_path / "out").write_text("")
-    assert main([*GRID, "-o", str(tmp_path / "out")]) == 1
+    assert main([*GRID, "-o", str(tmp_path / "out")]) == 2
     assert "out is a file\nAccepted: a folder" in capsys.readouterr().err
 
 
 def test_a_parameter_without_values_is_wrong_usage(project, capsys):
-    assert main(["sweep", "small", "--grid", "number"]) == 1
+    assert main(["sweep", "small", "--grid", "number"]) == 2
     assert "the grid is empty" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
         main(["sweep", "small"])

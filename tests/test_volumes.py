@@ -15,15 +15,15 @@ from torchvision import models as tv
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from topo_utils import (
+    block_outputs,
     block_shapes,
-    embedding,
     embedding_profile,
     input_size,
     load_model,
     model_blocks,
 )
-from topo_utils.models import unwrapped
-from topo_utils.volumes import as_volumes, hooked, module_path
+from topo_utils.blocks import module_path, unwrapped
+from topo_utils.volumes import as_volumes
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -708,7 +708,7 @@ def test_block_shapes_are_those_that_a_profile_measures(network, monkeypatch):
         measured.append(tuple(volume.shape))
         return np.zeros((1, 3), dtype=int)
 
-    monkeypatch.setattr(embedding, "betti_numbers", count)
+    monkeypatch.setattr("topo_utils.cubical.betti_numbers", count)
     options = {"thresholds": 0.0, "progress": False, "cache": False, "n_jobs": 1, "device": "cpu"}
     images = IMAGES[:1, :, :16, :16]
     embedding_profile(network, images, blocks=list(shapes), **options)
@@ -765,14 +765,67 @@ def test_batch_norm_of_torchscript_cannot_be_that_of_an_image():
         embedding_profile(network, IMAGES[:, :, :16, :16], batch_norm="per_image", **options)
 
 
-def test_hooks_are_removed_whatever_happens():
-    network, seen = plain(), []
-    with hooked(network, ["0", "nonesuch", "3"], lambda name, output: seen.append(name)):
-        network(IMAGES[:, :, :16, :16])
-    with pytest.raises(RuntimeError), hooked(network, ["0"], lambda *_: None):
-        network(IMAGES[:, :1])
-    assert seen == ["0", "3"]
+def test_outputs_of_blocks_are_copies_and_hooks_are_removed_whatever_happens():
+    network, images, seen = plain().eval(), IMAGES[:, :, :16, :16], []
+    with torch.inference_mode():
+        expected = network[0](images), network[:2](images).clone(), network[:4](images)
+    with block_outputs(network, ["3", "1", "nonesuch", "0"]) as run:
+        outputs = run(images)
+        again = run(images.double())
+    assert list(outputs) == list(again) == ["0", "1", "3"]  # in the order in which they ran
+    for found in (outputs, again):  # the ReLU that comes next works in place
+        assert all(map(torch.equal, found.values(), expected))
+    assert run(images) == {}
+    with block_outputs(network, ["1"], lambda name, output: seen.append(output.min())) as run:
+        assert run(images) == {}
+    assert seen == [expected[1].min()]
+    with block_outputs(nn.Sequential(nn.ReLU(inplace=True)), ["0"]) as relu:
+        before = images.clone()
+        assert torch.equal(relu(images)["0"], images.relu())
+    assert torch.equal(images, before)
+    with pytest.raises(RuntimeError), block_outputs(network, ["0"]) as run:
+        run(images[:, :1])
+    assert run(images) == {}
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_what_is_made_of_an_output_goes_on_in_its_place():
+    with block_outputs(plain(), ["0", "5"], lambda name, output: output * torch.nan) as run:
+        assert run(IMAGES[:, :, :16, :16]) == {}
+    seen = {}
+
+    def take(name, output):
+        seen[name] = output
+        return output * 0 if name == "0" else None
+
+    with block_outputs(nn.Sequential(nn.Identity(), nn.Identity()), ["0", "1"], take) as run:
+        run(IMAGES)
+    assert torch.equal(seen["0"], IMAGES)
+    assert not seen["1"].any()
+
+
+@pytest.mark.parametrize("give", [list, tuple, dict, "tensor"])
+def test_copies_of_what_is_no_single_tensor(give):
+    def gives(maps):
+        kept.append(maps.clone())
+        both = {"a": maps, "b": maps[:, 1:, ::2]}
+        return maps if give == "tensor" else both if give is dict else give(both.values())
+
+    class Overwrites(nn.Module):
+        def forward(self, output):
+            parts = output.values() if isinstance(output, dict) else output
+            for part in [parts] if isinstance(parts, torch.Tensor) else parts:
+                part.zero_()
+
+    kept = []
+    network = nn.Sequential(Gives(gives), Overwrites())
+    with block_outputs(network, ["0"]) as run:
+        found = run(IMAGES)["0"]
+    assert type(found) is (torch.Tensor if give == "tensor" else give)
+    parts = found.values() if isinstance(found, dict) else found
+    first, *rest = [parts] if isinstance(parts, torch.Tensor) else parts
+    assert torch.equal(first, kept[0])
+    assert all(torch.equal(part, kept[0][:, 1:, ::2]) for part in rest)
 
 
 @pytest.mark.parametrize("name", ["0", "module.0", "_orig_mod.0", "module._orig_mod.0"])

@@ -7,22 +7,21 @@ __version__ = "0.1.0"
 # Public names by module. A module is imported when one of its names is first asked for: torch and
 # torchvision take seconds, which a count of Betti numbers or `topobook list` need not wait for.
 _NAMES = {
-    "complexity": (
-        "Decay",
+    "agreement": ("correlation", "rank_agreement"),
+    "complexity": ("Decay", "decay", "relative_depth", "theta_score", "topological_complexity"),
+    "cubical": ("betti_curves", "betti_from_persistence", "betti_numbers", "persistence"),
+    "datasets": ("dataset_names", "load_images", "normalise", "open_images", "published_table"),
+    "distances": (
         "Invariance",
-        "decay",
-        "depth_decay_verdict",
         "invariance",
         "invariance_verdict",
         "profile_distance",
         "profile_distances",
-        "relative_depth",
-        "theta_score",
-        "topological_complexity",
     ),
-    "cubical": ("betti_curves", "betti_from_persistence", "betti_numbers", "persistence"),
-    "datasets": ("dataset_names", "load_images", "normalise", "open_images", "published_table"),
     "embedding": ("embedding_profile",),
+    "blocks": ("block_outputs",),
+    "measure": ("block_shapes",),
+    "intervals": ("Estimate", "bootstrap", "bootstrap_mean"),
     "models": ("calibrate_batch_norm", "input_size", "load_model", "model_blocks", "model_names"),
     "transferability": (
         "SCORES",
@@ -34,12 +33,11 @@ _NAMES = {
         "nce",
         "nleep",
         "parc",
-        "rank_agreement",
         "regularised_h_score",
         "sfda",
         "transrate",
     ),
-    "volumes": ("block_shapes",),
+    "volumes": ("as_volumes",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

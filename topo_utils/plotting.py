@@ -1,4 +1,4 @@
-"""One look for every figure of the book."""
+"""One look for every figure of the book, and the two kinds of interactive ones."""
 
 from __future__ import annotations
 
@@ -11,17 +11,6 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from topo_utils.complexity import relative_depth
 from topo_utils.cubical import betti_numbers
-
-__all__ = [
-    "COLOURS",
-    "log_counts",
-    "move_curves",
-    "move_sublevel_sets",
-    "plot_betti_curves",
-    "plot_curves",
-    "plot_points",
-    "use_style",
-]
 
 #: Okabe and Ito's palette, told apart with any colour vision; in the order in which it is used.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -65,30 +54,28 @@ def log_counts(ax):
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+def _curves(profiles):
+    """Of Omega (N, L) by label: label, colour, relative depth, mean, standard error (or None)."""
+    colours = {}
+    for label, omega in profiles.items():
+        omega = np.asarray(omega, dtype=float)
+        colour = colours.setdefault(label.partition(" (")[0], COLOURS[len(colours) % len(COLOURS)])
+        error = omega.std(axis=0, ddof=1) / np.sqrt(len(omega)) if len(omega) > 1 else None
+        yield label, colour, relative_depth(omega.shape[1]), omega.mean(axis=0), error
+
+
 def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
     """Mean complexity on relative depth, with a band of one standard error.
 
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Where to draw.
-    curves : dict of str to array-like (N, L)
-        Omega by image and block, by label. Labels that agree up to " (" share a colour.
-    dashed : sequence of str
-        Labels to draw dashed.
-    ylabel : str
-        What is on the vertical axis.
+    `curves` has Omega (N, L) by image and block, by label. Labels that agree up to " (" share a
+    colour; those in `dashed` are drawn dashed.
     """
-    colours, positive = {}, False
-    for label, omega in curves.items():
-        omega = np.asarray(omega, dtype=float)
-        positive |= (omega > 0).any()
-        colour = colours.setdefault(label.partition(" (")[0], COLOURS[len(colours) % len(COLOURS)])
-        depth, mean = relative_depth(omega.shape[1]), omega.mean(axis=0)
+    positive = False
+    for label, colour, depth, mean, error in _curves(curves):
+        positive |= (mean > 0).any()
         style = "--" if label in dashed else "-"
         ax.plot(depth, mean, style, color=colour, marker="o", markersize=3, label=label)
-        if len(omega) > 1:
-            error = omega.std(axis=0, ddof=1) / np.sqrt(len(omega))
+        if error is not None:
             ax.fill_between(depth, mean - error, mean + error, color=colour, alpha=0.18, lw=0)
     ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel=ylabel)
     if positive:  # a logarithmic axis has no place for anything else
@@ -140,25 +127,15 @@ def _surface(points):
     return np.concatenate(faces)
 
 
-def move_sublevel_sets(figure, volume, thresholds, *, start=0):
-    """In the book, put a slider over the threshold in the place of a static figure.
+def interactive_sublevel_sets(figure, volume, thresholds, *, start=0):
+    """On a page of the book, put a slider over the threshold in the place of a static figure.
 
-    The slider shows the sublevel set of a volume in three dimensions, and its Betti numbers. The
-    page draws it by itself; a notebook shows nothing.
-
-    Parameters
-    ----------
-    figure : str
-        The name of the figure in its cell's metadata.
-    volume : array-like (C, H, W)
-        A small one: the page gets each point's place on the slider.
-    thresholds : array-like (T,)
-        The stops of the slider, increasing.
-    start : int
-        The stop that is shown at first.
+    It shows the sublevel set of a small volume (C, H, W) and its Betti numbers at increasing
+    thresholds (T,), first at the stop `start`. The figure is named in its cell's metadata. The page
+    draws it by itself; a notebook shows nothing.
     """
     volume, thresholds = np.asarray(volume, dtype=float), np.asarray(thresholds, dtype=float)
-    _show_moving(
+    _show_interactive(
         figure,
         {
             "kind": "sublevel sets",
@@ -172,86 +149,60 @@ def move_sublevel_sets(figure, volume, thresholds, *, start=0):
     )
 
 
-def move_curves(figure, profiles, shapes, *, dashed=()):
-    """In the book, let the points of a figure of complexity by depth tell what they are.
+def interactive_curves(figure, profiles, shapes, *, dashed=()):
+    """On a page of the book, let the points of a figure made by `plot_curves` tell what they are.
 
-    Parameters
-    ----------
-    figure : str
-        The name of the figure in its cell's metadata.
-    profiles : dict of str to xarray.DataArray (image, block, degree)
-        Betti numbers at one threshold, by label. Labels that agree up to " (" share a colour.
-    shapes : dict of str to sequence of tuple
-        The shape of each block's output, under the same labels.
-    dashed : sequence of str
-        Labels to draw dashed.
+    `profiles` has Betti numbers (image, block, degree) at one threshold, by label, and `shapes` the
+    shape of each block's output. The figure is named in its cell's metadata.
     """
-    colours, traces = {}, []
-    for label, profile in profiles.items():
-        colour = colours.setdefault(label.partition(" (")[0], COLOURS[len(colours) % len(COLOURS)])
-        betti = profile.mean("image").transpose("block", "degree").to_numpy()
-        depth = relative_depth(len(betti)).round(4)
-        omega = profile.sum("degree").transpose("image", "block").to_numpy()
-        if len(omega) > 1:  # the band of one standard error, as `plot_curves` has it
-            error = omega.std(axis=0, ddof=1) / np.sqrt(len(omega))
-            low, high = (omega.mean(axis=0) + sign * error for sign in (-1, 1))
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": [*depth.tolist(), *depth[::-1].tolist()],
-                    "y": [*low.round(2).tolist(), *high[::-1].round(2).tolist()],
-                    "fill": "toself",
-                    "fillcolor": colour + "2e",
-                    "line": {"width": 0},
-                    "hoverinfo": "skip",
-                    "showlegend": False,
-                    "legendgroup": label,
-                }
+    from plotly.graph_objects import Figure
+
+    drawn = Figure(layout_template="none")
+    omegas = {label: p.sum("degree").transpose("image", "block") for label, p in profiles.items()}
+    for label, colour, depth, mean, error in _curves(omegas):
+        x, y, profile = depth.round(4).tolist(), mean.round(2), profiles[label]
+        if error is not None:
+            drawn.add_scatter(
+                x=x + x[::-1],
+                y=[*(mean - error).round(2).tolist(), *(mean + error)[::-1].round(2).tolist()],
+                **{"mode": "lines", "line_width": 0, "fill": "toself", "fillcolor": colour + "2e"},
+                **{"hoverinfo": "skip", "showlegend": False, "legendgroup": label},
             )
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": label,
-                "legendgroup": label,
-                "x": depth.tolist(),
-                "y": betti.sum(axis=1).round(2).tolist(),
-                "line": {"color": colour, "dash": "dash" if label in dashed else "solid"},
-                "customdata": [
-                    [str(block), " × ".join(map(str, shape)), *row.round(1).tolist()]
-                    for block, shape, row in zip(
-                        profile["block"].values, shapes[label], betti, strict=True
-                    )
-                ],
-                "hovertemplate": "block %{customdata[0]}<br>%{customdata[1]}<br>"
-                "β₀ = %{customdata[2]}, β₁ = %{customdata[3]}, β₂ = %{customdata[4]}<br>"
-                "Ω = %{y}",
-            }
+        betti = profile.mean("image").transpose("block", "degree").to_numpy().round(1)
+        sizes = (" × ".join(map(str, shape)) for shape in shapes[label])
+        blocks = zip(profile["block"].values, sizes, betti, strict=True)
+        drawn.add_scatter(
+            x=x,
+            y=y.tolist(),
+            mode="lines+markers",
+            name=label,
+            legendgroup=label,
+            line={"color": colour, "dash": "dash" if label in dashed else "solid"},
+            customdata=[[str(block), size, *numbers.tolist()] for block, size, numbers in blocks],
+            hovertemplate="block %{customdata[0]}<br>%{customdata[1]}<br>β₀ = %{customdata[2]}, "
+            "β₁ = %{customdata[3]}, β₂ = %{customdata[4]}<br>Ω = %{y}",
         )
+    drawn.update_layout(
+        height=460,
+        margin={"l": 60, "r": 10, "t": 10, "b": 10},
+        font={"color": "#000000", "size": 13},
+        hovermode="closest",
+        legend={"orientation": "h", "y": -0.2},
+    )
     axis = {"gridcolor": "#dddddd", "linecolor": "#000000", "zeroline": False}
-    layout = {
-        "height": 460,
-        "margin": {"l": 60, "r": 10, "t": 10, "b": 10},
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "font": {"color": "#000000", "size": 13},
-        "hovermode": "closest",
-        "xaxis": axis | {"title": {"text": "relative depth"}},  # which fits a phone
-        "yaxis": axis
-        | {
-            "title": {"text": "Ω, mean over images", "standoff": 12},
-            "automargin": True,
-            "type": "log",
-            "tickvals": [step * 10**power for power in range(6) for step in (1, 2, 5)],
-            "tickformat": ",d",
-        },
-        "legend": {"orientation": "h", "y": -0.2},
-    }
-    _show_moving(figure, {"kind": "curves", "data": traces, "layout": layout})
+    drawn.update_xaxes(axis, title_text="relative depth")  # which fits a phone
+    drawn.update_yaxes(
+        axis,
+        title={"text": "Ω, mean over images", "standoff": 12},
+        automargin=True,
+        type="log",
+        tickvals=[step * 10**power for power in range(6) for step in (1, 2, 5)],
+        tickformat=",d",
+    )
+    _show_interactive(figure, {"kind": "curves", **drawn.to_plotly_json()})
 
 
-def _show_moving(figure, data):
+def _show_interactive(figure, data):
     """Hand data to the page; ``_static/book.js`` draws it in the place of the figure."""
     from IPython.display import display
 
@@ -260,4 +211,4 @@ def _show_moving(figure, data):
         f'<div class="moving" data-figure="{figure}">'
         f'<script type="application/json">{text}</script></div>'
     )
-    display({"text/html": html, "text/plain": f"<moving picture of {figure}>"}, raw=True)
+    display({"text/html": html, "text/plain": f"<interactive picture of {figure}>"}, raw=True)

@@ -1,4 +1,4 @@
-"""What was computed is kept on disk by content: profiles, and weights of small networks.
+"""What was computed is kept on disk by content: profiles, and weights of trained small networks.
 
 The name of a file is a SHA-256 of all that its content follows from, so that nothing is ever out of
 date: what changes gets another name. The format is safetensors (arrays behind a header of JSON, no
@@ -11,6 +11,7 @@ the same, either may win.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -19,9 +20,9 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from topo_utils.files import replacing
+from safetensors import SafetensorError, safe_open
 
-__all__ = ["cache_folder", "list_cache", "prune_cache"]
+from topo_utils.files import replacing
 
 
 def cache_folder(cache=True):
@@ -40,12 +41,12 @@ def cache_folder(cache=True):
     Raises
     ------
     TypeError
-        Something else.
+        Anything else.
     """
-    if not isinstance(cache, bool):
-        if not isinstance(cache, str | os.PathLike):
-            raise TypeError(f"cache is {cache!r}; accepted: True, False, or the path of a folder")
+    if isinstance(cache, str | os.PathLike):
         return Path(cache).expanduser()
+    if not isinstance(cache, bool):
+        raise TypeError(f"cache is {cache!r}; accepted: True, False, or the path of a folder")
     place = os.environ.get("TOPO_UTILS_CACHE", "")
     if not cache or place.lower() == "off":
         return None
@@ -69,13 +70,12 @@ def list_cache(folder=None):
     -------
     pandas.DataFrame
         One row a file: ``kind`` ("profiles", "weights"; "unfinished" for what a killed run
-        left), ``what`` (of what, in words), ``bytes``, ``used`` (the time of its last use, UTC)
+        left), ``what`` it holds, in words, ``bytes``, ``used`` (the time of its last use, UTC)
         and ``file``.
     """
     import pandas as pd
 
-    folder = folder or cache_folder()
-    rows = []
+    folder, rows = folder or cache_folder(), []
     for file in Path(folder).glob("*/*") if folder else []:
         with suppress(FileNotFoundError):  # another run has just removed it
             stat = file.stat()
@@ -85,18 +85,18 @@ def list_cache(folder=None):
                 kind, what = "unfinished", ""
             else:  # none of ours
                 continue
-            rows.append((kind, what, stat.st_size, stat.st_mtime, file))
+            used = pd.Timestamp(stat.st_mtime, unit="s")
+            rows.append((kind, what, stat.st_size, used, file))
     table = pd.DataFrame(rows, columns=["kind", "what", "bytes", "used", "file"])
-    table = table.astype({"bytes": "int64", "used": "float64"})
-    table["used"] = pd.to_datetime(table["used"], unit="s")
+    table = table.astype({"bytes": "int64", "used": "datetime64[ns]"})
     return table.sort_values("used", ascending=False, ignore_index=True)
 
 
 def prune_cache(max_bytes, folder=None):
-    """Remove files until no more than `max_bytes` are left, those not used for longest first.
+    """Remove files until no more than `max_bytes` are left, those unused for longest first.
 
-    What a killed run left unfinished goes as well once it is an hour old; until then it may be
-    what another run is writing.
+    What a killed run left unfinished also goes once it is an hour old; until then another run may
+    be writing it.
 
     Parameters
     ----------
@@ -121,13 +121,9 @@ def prune_cache(max_bytes, folder=None):
         raise ValueError(f"max_bytes is {max_bytes!r}; accepted: a number of bytes from 0")
     table = list_cache(folder)
     unfinished = table["kind"] == "unfinished"
-    finished = table[~unfinished]  # the one used last first
-    old = pd.Timestamp(time.time() - 3600, unit="s")
-    gone = [
-        finished[finished["bytes"].cumsum() > max_bytes],
-        table[unfinished & (table["used"] < old)],
-    ]
-    gone = pd.concat(gone)
+    total = table["bytes"].mask(unfinished, 0).cumsum()  # the file used last comes first
+    old = table["used"] < pd.Timestamp(time.time() - 3600, unit="s")
+    gone = table[old.where(unfinished, total > max_bytes)]
     for file in gone["file"]:
         file.unlink(missing_ok=True)
     return len(gone), int(gone["bytes"].sum())
@@ -136,10 +132,8 @@ def prune_cache(max_bytes, folder=None):
 def read(file):
     """Arrays and metadata of a file that `write` made, or None if it is not there or damaged.
 
-    A damaged file is named in a warning; the caller computes its content again.
+    A warning names a damaged file; the caller computes its content again.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         about = _about(file)
         with safe_open(file, "pt") as opened:
@@ -159,9 +153,9 @@ def read(file):
 
 
 def write(file, tensors, about):
-    """Keep arrays and metadata in a file. If that fails a warning says so: it is only a cache.
+    """Keep arrays and metadata in a file, or warn if that fails: it is only a cache.
 
-    Of `about`, texts by name, ``what`` is shown by `list_cache`.
+    `about` holds texts by name; `list_cache` shows the one named ``what``.
     """
     from safetensors.torch import save
 
@@ -174,6 +168,17 @@ def write(file, tensors, about):
             part.write_bytes(content)
     except OSError as error:
         warnings.warn(f"{file} could not be written, so it is not kept: {error}", stacklevel=3)
+
+
+@functools.cache
+def source_digest():
+    """SHA-256 of the source of everything in this package that can change a measured integer."""
+    total, root = hashlib.sha256(), Path(__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        name = file.relative_to(root)
+        if name.parts[0] not in ("book", "__main__.py"):
+            total.update(f"{name.as_posix()} {file.stat().st_size} ".encode() + file.read_bytes())
+    return total.hexdigest()
 
 
 def digest(*parts):
@@ -200,8 +205,6 @@ def _checksum(file, tensors, about):
 
 def _about(file):
     """What the header of a file says, unchecked; {} if it says nothing."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(file, "np") as opened:
             return dict(json.loads((opened.metadata() or {}).get("topo_utils", "{}")))

@@ -17,25 +17,15 @@ from topo_utils import store
 from topo_utils.identity import Unknown, describe
 from topo_utils.store import cache_folder
 
-__all__ = [
-    "cache_folder",
-    "one_thread",
-    "own_random",
-    "set_threads",
-    "train_classifier",
-    "trained",
-]
-
 _SETTING = threading.Lock()
 _THREAD = threading.local()
 
 
 def set_threads(number):
-    """Set torch's number of threads for this thread alone; what it was is returned.
+    """Set torch's number of threads for this thread alone; returns what it was.
 
-    `torch.set_num_threads` also sets the number that threads begin with in which torch was not at
-    work yet, and these may be anyone's: so it is called once more, by such a thread, with the
-    number that this one began with.
+    `torch.set_num_threads` also sets the number with which all threads begin in which torch has not
+    worked yet. So such a thread calls it once more, with the number that it began with itself.
     """
     with _SETTING, ThreadPoolExecutor(1) as new:
         before, first = torch.get_num_threads(), new.submit(torch.get_num_threads).result()
@@ -45,7 +35,7 @@ def set_threads(number):
 
 
 class _DefaultGenerator:
-    """What `torch.manual_seed` and its kind seed and read: inside `own_random` its generator."""
+    """What `torch.manual_seed` and the like seed and read: inside `own_random` its generator."""
 
     def __getattr__(self, name):
         return getattr(getattr(_THREAD, "generator", None) or torch.default_generator, name)
@@ -54,8 +44,8 @@ class _DefaultGenerator:
 class own_random(TorchDispatchMode):
     """Random numbers of torch on the CPU come from a generator of this thread's own.
 
-    They are those that the default generator would give. That one belongs to the process: between
-    two draws other threads draw from it, or seed it.
+    They are those that the default generator would give with this seed. That one belongs to the
+    process: between two draws other threads draw from it, or seed it.
     """
 
     def __init__(self, seed):
@@ -92,22 +82,22 @@ _DEFAULT = _DefaultGenerator()
 
 @functools.cache
 def _with_generator(operator):
-    """The operator, or its like that takes a generator, too; None if there is none."""
+    """The operator's overload that takes a generator, too; None if there is none."""
 
-    def arguments(like):
-        return {(argument.name, str(argument.type)) for argument in like._schema.arguments}
+    def arguments(overload):
+        return {(argument.name, str(argument.type)) for argument in overload._schema.arguments}
 
     wanted = arguments(operator) | {("generator", "Optional[Generator]")}
     packet = operator.overloadpacket
-    return next(
-        (like for n in packet.overloads() if arguments(like := getattr(packet, n)) == wanted), None
-    )
+    overloads = (getattr(packet, name) for name in packet.overloads())
+    return next((overload for overload in overloads if arguments(overload) == wanted), None)
 
 
 @contextmanager
 def one_thread(seed=None):
-    """One thread for torch, which is faster for small networks (up to 30 times on a busy machine);
-    with a seed also a random state of its own. Both are as before afterwards.
+    """One thread for torch, and with a seed random numbers of one's own; as before afterwards.
+
+    Small networks are faster on one thread, on a busy machine up to 30 times.
     """
     threads = set_threads(1)
     try:
@@ -118,30 +108,12 @@ def one_thread(seed=None):
 
 
 def train_classifier(model, inputs, labels, *, epochs, seed=0, batch_size=32, learning_rate=3e-3):
-    """Train a network in place: Adam, cross-entropy, a learning rate that falls along a cosine.
+    """Train a network on the CPU in place, and return it in eval mode.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        On the CPU; it maps inputs to logits (N, classes).
-    inputs, labels : torch.Tensor, shapes (N, ...) and (N,)
-        What the network takes, and class numbers (int64).
-    epochs, batch_size : int
-        How often each input is seen, and how many in one step.
-    seed : int
-        Of the order of inputs and of dropout: the same arguments give the same weights.
-    learning_rate : float
-        Of the first step.
-
-    Returns
-    -------
-    torch.nn.Module
-        The model, in eval mode.
-
-    Raises
-    ------
-    ValueError
-        No inputs, another number of labels, or a loss that is not finite.
+    Adam, cross-entropy, and a learning rate that falls from its first value along a cosine. Inputs
+    (N, ...) are mapped to logits (N, classes), labels (N,) are int64. The seed is that of the order
+    of inputs and of dropout: the same arguments give the same weights. ValueError with no inputs,
+    another number of labels, or a loss that is not finite.
     """
     if len(inputs) != len(labels) or not len(inputs):
         raise ValueError(f"{len(inputs)} inputs and {len(labels)} labels; needed: as many, from 1")
@@ -171,13 +143,8 @@ def trained(build, inputs, labels, *, epochs, seed=0, **settings):
     All that the weights follow from is in the name of their file: the network with the code that
     it runs (see `topo_utils.identity`), its initial weights and what it gives for the inputs before
     training, data, settings, this module and the version of torch. A damaged file is made again.
-    The other arguments, and what is returned, are those of `train_classifier`; ``epochs=0`` gives
-    the untrained network, of which no file is kept, nor is one of a network of unknown code.
-
-    Raises
-    ------
-    ValueError
-        As `train_classifier`; inputs or labels that change meanwhile.
+    ``epochs=0`` gives the untrained network, of which no file is kept, nor is one of a network of
+    unknown code. The rest is as for `train_classifier`; data that change meanwhile are refused.
     """
     with one_thread(seed), torch.inference_mode(False), torch.no_grad():
         model = build().eval()

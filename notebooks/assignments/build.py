@@ -26,7 +26,7 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.utils import capture_log, is_grade
 from traitlets.config import PyFileConfigLoader
 
-from topo_utils.book import own_kernel
+from topo_utils.book.run import own_kernel
 
 HERE = Path(__file__).resolve().parent
 #: Source by name of the assignment: ps1 is written in ps1_cubical_homology.py.

@@ -13,11 +13,10 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin
 
-from topo_utils.book import BookError, _read_yaml
+from topo_utils.book.chapters import read_yaml
+from topo_utils.book.errors import BookError
+from topo_utils.book.links import built
 from topo_utils.files import check_place, replacing
-from topo_utils.links import _built
-
-__all__ = ["launch_chromium", "write_pdf"]
 
 _SITE = "http://book.invalid/"  # where the browser believes the book to be; nothing is asked there
 
@@ -44,23 +43,7 @@ display: flex; justify-content: space-between;">
 
 
 def launch_chromium(playwright):
-    """Start the Chromium, Chrome or Edge of the computer, else the one of Playwright.
-
-    Parameters
-    ----------
-    playwright : playwright.sync_api.Playwright
-        As ``sync_playwright()`` gives it.
-
-    Returns
-    -------
-    playwright.sync_api.Browser
-        Without a window.
-
-    Raises
-    ------
-    BookError
-        None could be started.
-    """
+    """Start, without a window, the computer's Chromium, Chrome or Edge, else Playwright's own."""
     from playwright.sync_api import Error
 
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -83,8 +66,6 @@ def write_pdf(project, out=None):
 
     Parameters
     ----------
-    project : topo_utils.book.Project
-        With a built book.
     out : path, optional
         Of the PDF, by default ``book.pdf`` in the folder of what is built.
 
@@ -99,13 +80,11 @@ def write_pdf(project, out=None):
     ------
     BookError
         There is no built book, or no Chromium.
-    ModuleNotFoundError
-        A package of the extra ``pdf`` is missing.
     """
     from playwright.sync_api import sync_playwright
     from pypdf import PdfReader
 
-    html = _built(project) / "html"
+    html = built(project) / "html"
     out = Path(out or project.build / "book.pdf")
     check_place(out)
     one = _OnePage(project, html)
@@ -156,9 +135,9 @@ class _OnePage:
     """All pages of the built book as one, without what is only there to be clicked."""
 
     def __init__(self, project, html):
-        config = _read_yaml(project.root / "_config.yml")
+        config = read_yaml(project.root / "_config.yml")
         self.title, self.author = config.get("title", ""), config.get("author", "")
-        self.toc = _read_yaml(project.root / "_toc.yml")
+        self.toc = read_yaml(project.root / "_toc.yml")
         self.pages = project.pages()
         self.head, self.articles, self.titles = {}, [], {}
         for page in self.pages:

@@ -13,13 +13,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import joblib
-import nbformat
 import pandas as pd
 
-from topo_utils.book import BookError, Project, _finding, _json
+from topo_utils.book import Project, findings
+from topo_utils.book.chapters import as_json
+from topo_utils.book.errors import BookError, UsageError
 from topo_utils.files import check_place, replacing
-
-__all__ = ["sweep"]
 
 
 def sweep(
@@ -32,16 +31,12 @@ def sweep(
 
     Parameters
     ----------
-    project : Project
-        The book.
-    chapter : str
-        Name.
     grid : dict of str to list of str
         Values by parameter, as typed on the command line; what comes twice is run once.
     out : path
         Folder for the executed notebooks and ``results.csv``. Workers of a cluster must see it,
         and the project, under the same path.
-    preset, texts
+    chapter, preset, texts
         What all runs have in common, as for `Project.resolve`.
     n_jobs : int
         Runs at once, as `joblib.Parallel` takes it; they share the cores. More than there are runs
@@ -62,23 +57,22 @@ def sweep(
     Raises
     ------
     BookError
-        Unknown names, values of another type, or a parameter in both `grid` and `texts`, before
-        anything runs; no Dask, or no scheduler.
+        Before anything runs: what cannot be run; no Dask, or no scheduler.
     """
     if not all(grid.values()):
-        raise BookError("the grid is empty", "Needed: --grid NAME VALUE [VALUE ...]")
+        raise UsageError("the grid is empty", "Needed: --grid NAME VALUE [VALUE ...]")
     out = Path(out).resolve()
     if out.exists() and not out.is_dir():
-        raise BookError(
+        raise UsageError(
             f"-o {out} is a file", "Accepted: a folder, for the table and the notebooks"
         )
     if n_jobs == 0:
-        raise BookError("--jobs 0 runs nothing", "Accepted: a number from 1, or -1 for all cores")
+        raise UsageError("--jobs 0 runs nothing", "Accepted: a number from 1, or -1 for all cores")
     combinations, runs = [], []
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         parameters = project.resolve(chapter, preset, [*texts, *chosen.items()])
-        name = hashlib.sha256(_json(parameters, sort_keys=True).encode()).hexdigest()[:16]
+        name = hashlib.sha256(as_json(parameters, sort_keys=True).encode()).hexdigest()[:16]
         run = parameters, out / f"{chapter}-{name}.ipynb"
         if run not in runs:  # 1 and 1.0 are one run
             combinations.append(chosen)
@@ -139,13 +133,10 @@ def _run(i, root, build, chapter, parameters, file, parent, cores, scratch):
     project = Project(root, build)
     row = {"verdict": "", "error": "", "notebook": str(file)}
     try:
-        notebook = nbformat.read(file, as_version=4) if file.is_file() else None
-        known = notebook and notebook.metadata.get("topobook", {}).get("key")
-        if known != project._key(chapter, parameters):
-            notebook = project.run(chapter, parameters, file, progress=False, scratch=scratch)
+        notebook, _ = project.run_once(chapter, parameters, file, progress=False, scratch=scratch)
     except BookError as error:
         return i, row | {"error": error.wrong.partition("\n")[0]}
-    finding = _finding(notebook)
+    finding = findings.finding(notebook)
     row["seconds"] = notebook.metadata["topobook"]["seconds"]
     if finding:
         row["verdict"] = finding["verdict"]

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from topo_utils.book import BookError, _jupyter_book, _lines_that_tell
-
-__all__ = ["BrokenLink", "check_external_links", "check_internal_links"]
+from topo_utils.book.errors import BookError
+from topo_utils.book.pages import complaints, jupyter_book
 
 
 class BrokenLink(NamedTuple):
@@ -49,24 +48,14 @@ class _Page(HTMLParser):
 def check_internal_links(project):
     """Look up every link inside the built book, and every relative link of README.md.
 
-    Parameters
-    ----------
-    project : topo_utils.book.Project
-        With a built book.
-
     Returns
     -------
     broken : list of BrokenLink
         Whose file is missing, or has no place of that name.
     checked : int
         How many links were looked up.
-
-    Raises
-    ------
-    BookError
-        There is no built book.
     """
-    html = _built(project) / "html"
+    html = built(project) / "html"
     # Under _static are the theme's own templates, which are no pages.
     files = [file for file in html.rglob("*.html") if "_static" not in file.relative_to(html).parts]
     pages = {file: _Page(file.read_text(encoding="utf-8")) for file in files}
@@ -96,11 +85,6 @@ def check_external_links(project):
 
     How long and how often it asks is said by the ``linkcheck_*`` settings in ``_config.yml``.
 
-    Parameters
-    ----------
-    project : topo_utils.book.Project
-        With a built book: its staged sources are read.
-
     Returns
     -------
     broken : list of BrokenLink
@@ -111,16 +95,16 @@ def check_external_links(project):
     Raises
     ------
     BookError
-        There is no built book, the checker failed, or no address at all could be reached.
+        The checker failed, or no address at all could be reached.
     """
-    out = _built(project) / "linkcheck"
+    out = built(project) / "linkcheck"
     shutil.rmtree(out, ignore_errors=True)
-    done = _jupyter_book(project.build / "source", out, ["--builder", "linkcheck"])
+    done = jupyter_book(project.build / "source", out, ["--builder", "linkcheck"])
     # Its exit code only says that links are broken; without this file it did not get that far.
     results = out / "_build" / "html" / "output.json"
     if not results.is_file():
         raise BookError(
-            "the link checker could not read the book\n" + "\n".join(_lines_that_tell(done)),
+            f"the link checker could not read the book\n{complaints(done)}",
             "Build it again with topobook book",
         )
     asked = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
@@ -144,7 +128,7 @@ def check_external_links(project):
     return sorted(broken), len(asked)
 
 
-def _built(project):
+def built(project):
     """The folder of what was built."""
     if not (project.build / "html" / "index.html").is_file():
         raise BookError(f"no built book in {project.build}", "Build it first: topobook book")
