@@ -340,7 +340,7 @@ REFUSED = {
     ),
     "a bias is missing": (
         {n: v for n, v in trained().state_dict().items() if n != "stem.bias"},
-        "1 are missing in it .stem.bias..*block 'stem'",
+        "1 are missing from it .stem.bias..*block 'stem'",
     ),
     "statistics are missing": (
         {n: v for n, v in trained().state_dict().items() if "running" not in n},
@@ -357,7 +357,7 @@ REFUSED = {
     ),
     "another width": (
         small().state_dict() | {"stem.weight": torch.ones(4, 1, 3, 3)},
-        "1 have another shape .stem.weight",
+        "1 have a different shape .stem.weight",
     ),
     "other names": ({"a.weight": torch.ones(3)}, r"none of its 1 entries \(a.weight\) is one of"),
     "complex": ({n: v * 1j if v.ndim else v for n, v in trained().state_dict().items()}, "complex"),
@@ -429,7 +429,7 @@ def test_files_that_are_no_weights_are_told_apart(place, monkeypatch):
         ("a.npz", r"cannot be read .it is a zip archive, of stem.npy"),
         ("a.pt", "cannot be read .it is a TorchScript archive"),
         ("cut.pt", "cannot be read"),
-        ("pipe", "no regular file"),
+        ("pipe", "not a regular file"),
         ("closed.pt", r"cannot be read .Permission denied"),
         (".", "is a folder"),
         ("nonesuch.pt", "there is no such file"),
@@ -473,7 +473,7 @@ def test_code_in_a_file_is_refused_and_never_runs(place, capfd, call, zipped):
 def test_functions_of_other_modules_are_dropped_and_never_run(place, capfd):
     network = trained()
     assert same(loaded(beside(log=Malicious(shout, ("code ran",)))(network.state_dict())), network)
-    with pytest.raises(ValueError, match=r"missing in it \(stem.bias"):
+    with pytest.raises(ValueError, match=r"missing from it \(stem.bias"):
         loaded(network.state_dict() | {"stem.bias": Malicious(shout, ("code ran",))})
     assert "code ran" not in capfd.readouterr().out
 

@@ -284,7 +284,7 @@ def test_a_folder_without_class_folders_has_no_labels(tmp_path):
     images, labels = load_images(f"folder:{tmp_path}", 8)
     assert sorted(levels(images)) == [50, 100]
     assert labels is None
-    told = "no picture has a label, since 1 of 2 lie in no class folder, such as b.png$"
+    told = "no picture has a label, since 1 of 2 are in no class folder, such as b.png$"
     with pytest.warns(UserWarning, match=told):
         image, label = open_images(f"folder:{tmp_path}", 8)[0]
     assert image.shape == (3, 8, 8)
@@ -492,7 +492,7 @@ def test_a_file_that_is_another_when_it_is_read_is_named(tmp_path):
         grey(1).save(tmp_path / f"{name}.png")
     opened = open_images(f"folder:{tmp_path}", 8)
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"a\.png is no readable image: no format"):
+    with pytest.raises(ValueError, match=r"a\.png is not a readable image: not in"):
         opened[0]
     (tmp_path / "b.png").unlink()
     os.mkfifo(tmp_path / "b.png")
@@ -524,7 +524,7 @@ def test_heic_needs_a_plugin(installed, tmp_path, monkeypatch):
     needed = "HEIC, which pillow-heif reads: pip install pillow-heif"
     if installed:
         assert opened.files == ["A.HEIC", "c.png"]
-        assert opened.skipped == {"b.jpg": "no format that can be read"}
+        assert opened.skipped == {"b.jpg": "not in a readable format"}
     else:
         assert opened.files == ["c.png"]
         assert opened.skipped == {"A.HEIC": needed, "b.jpg": needed}
@@ -590,7 +590,7 @@ def test_links_are_followed_each_folder_once(tmp_path):
         "b": "a link to again, and each folder is read once",
         "elsewhere": "a link to again/deep, and each folder is read once",
         "a/loop": "a link to ., and each folder is read once",
-        "c/up": "a link to a folder that it lies in",
+        "c/up": "a link to a folder that contains it",
         "again/back": "a link to ., and each folder is read once",
         "a/self": "a link that leads nowhere",
         "c/nothing": "a link that leads nowhere",
@@ -652,7 +652,7 @@ def test_names_can_be_written_whatever_their_bytes(tmp_path):
     xr.DataArray(np.zeros(5), dims="image", coords=coords).to_netcdf(written, engine="scipy")
     assert xr.open_dataarray(written)["file"].values.tolist() == opened.files
     (tmp_path / os.fsdecode(ODD[0])).write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"f\\xe9\.png is no readable image"):
+    with pytest.raises(ValueError, match=r"f\\xe9\.png is not a readable image"):
         opened.picture(1)
 
 

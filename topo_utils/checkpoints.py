@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from topo_utils.blocks import block_outputs
+from topo_utils.blocks import block_outputs, tensors_in
 
-_MISSING, _EXTRA, _SHAPE = "are missing in it", "are not the network's", "have another shape"
+_MISSING, _EXTRA, _SHAPE = "are missing from it", "are not the network's", "have a different shape"
 #: Modules around others that add a word to names, wherever they stand.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 #: torchvision's names of DenseNets before 0.3, as it reads them itself.
@@ -43,10 +43,10 @@ _VALUES |= {"functools", "pathlib", "types", "typing", "uuid"}
 def load_checkpoint(model, file, blocks, size):
     """Give a network the weights of a file, in place.
 
-    What no block needs may be missing, superfluous or of another shape, such as a head for other
-    classes. A warning says what was left out, and what the network has no weights for becomes NaN,
-    so that nothing is ever measured with weights that are nobody's. Of averaged weights (EMA) and
-    others, the averaged ones are taken, as timm does; of different sets that fit alike, none.
+    What no block needs may be missing, superfluous or of a different shape, such as a head for
+    different classes. A warning says what was left out, and whatever gets no weights becomes NaN,
+    so that nothing is ever measured with weights that are nobody's. If there are averaged weights
+    (EMA) too, these are taken, as timm does; of different sets that fit alike, none.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def load_checkpoint(model, file, blocks, size):
     Raises
     ------
     ValueError
-        A file that cannot be read, holds no weights, those of another network, or several sets of
-        weights that fit.
+        A file that cannot be read, or holds no weights, those of a different network, or several
+        sets that fit.
     """
     file = Path(file).expanduser()
     flat, versions = {}, {}
@@ -124,10 +124,6 @@ def _listed(names):
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-# ---------------------------------------------------------------------------------------------
-# What is in a file.
-
-
 def _read(file):
     """What a file holds, whatever it is called."""
     from safetensors.torch import load_file
@@ -151,7 +147,7 @@ def _reason(file, start, said):
     if file.is_dir():
         return "it is a folder"
     if not file.is_file():
-        return "it is no regular file" if file.exists() else "there is no such file"
+        return "it is not a regular file" if file.exists() else "there is no such file"
     if not start:
         return "the file is empty"
     if start.startswith(b"version https://git-lfs"):
@@ -169,7 +165,7 @@ def _reason(file, start, said):
         if line.isprintable():
             return f"it is text, which begins with {line!r}"
     if start[:1] != b"\x80" and start[:2] != b"PK" and start[8:9] != b"{":
-        return f"it begins with {start[:8]!r}, as no such file does"
+        return f"it begins with {start[:8]!r}, as neither kind of file does"
     if "Unsupported operand" in said:
         return "it is a pickle of a newer protocol than 2, in which torch.save writes by itself"
     said = re.sub(r"\x1b\[[\d;]*m", "", said)
@@ -195,27 +191,29 @@ _READING = threading.Lock()  # torch's list of what may be made belongs to the w
 def _unpickled(opened):
     """What torch.save wrote, where there may be a trainer's settings and counts beside tensors.
 
-    torch names one class after another that it does not know; each gets a stand-in.
+    Each class that torch does not know gets a stand-in. Of the old format torch names one by one.
     """
-    stand_ins = {}
+    opened.seek(0)
+    unknown, stand_ins = [], {}
+    with suppress(Exception):
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(opened)
     while True:
-        opened.seek(0)
+        for name in filter(_is_harmless, unknown):
+            stand_ins.setdefault(name, type(name, (_Inert,), {}))
         allowed = [(stand_in, name) for name, stand_in in stand_ins.items()]
+        opened.seek(0)
         try:
             with _READING, torch.serialization.safe_globals(allowed):
                 return torch.load(opened, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             said = str(error)
-            dicts = [
-                one for one in stand_ins.values() if f"got {one}" in said and "SETITEM" in said
-            ]
-            found = re.search(r"GLOBAL (\S+) was not an allowed", said)
-            name = found and (found[1] if "." in found[1] else f"builtins.{found[1]}")
-            if dicts and not dicts[0].is_dict:
-                dicts[0].is_dict = True
-            elif name and name not in stand_ins and _is_harmless(name):
-                stand_ins[name] = type(name, (_Inert,), {})
-            else:
+            unknown = re.findall(r"GLOBAL (\S+) was not an allowed", said)
+            unknown = [name if "." in name else f"builtins.{name}" for name in unknown]
+            unknown = [name for name in unknown if _is_harmless(name) and name not in stand_ins]
+            dicts = [one for one in stand_ins.values() if "SETITEM" in said and f" {one}" in said]
+            for stand_in in dicts:
+                stand_in.is_dict = True
+            if not unknown and not dicts:
                 raise
 
 
@@ -242,10 +240,6 @@ def _flatten(held, path, flat, versions, seen):
             flat[path + name] = value.detach()
         elif isinstance(name, str):
             _flatten(value, f"{path}{name}.", flat, versions, seen)
-
-
-# ---------------------------------------------------------------------------------------------
-# What of it is the network's.
 
 
 @dataclass
@@ -305,7 +299,7 @@ def _candidates(flat, versions, model):
 
 
 def _translated(state, own, model):
-    """Older names, and positions of another grid, as the libraries read them themselves."""
+    """Older names, and positions of a different grid, as the libraries read them themselves."""
     if all(name in state and state[name].shape == value.shape for name, value in own.items()):
         return state
     state = {n if n in own else _OLD_DENSENET.sub(r"\1", n): value for n, value in state.items()}
@@ -318,13 +312,13 @@ def _translated(state, own, model):
 
 
 def _load(model, found, blocks, size):
-    """Load what was found; a ValueError says why it belongs to another network."""
+    """Load what was found; a ValueError says why it belongs to a different network."""
     own = _tensors(model)
     if not found.state.keys() & own.keys():
         names = [found.prefix + name for name in found.state]
         raise ValueError(
-            f"is of another network: none of its {len(names)} entries ({_listed(names)}) is one of "
-            f"the network's {len(own)} ({_listed(list(own))})"
+            f"is from a different network: none of its {len(names)} entries ({_listed(names)}) is "
+            f"one of the network's {len(own)} ({_listed(list(own))})"
         )
     usable, wrong = OrderedDict(), {_MISSING: [], _EXTRA: []}
     for name, value in found.state.items():
@@ -385,7 +379,7 @@ def _load(model, found, blocks, size):
         )
         differ = any(wrong.get(why) for why in (_MISSING, _EXTRA, _SHAPE))
         raise ValueError(
-            f"{'is of another network' if differ else 'cannot be used'}: of its "
+            f"{'is from a different network' if differ else 'cannot be used'}: of its "
             f"{len(found.state)} entries and the network's {len(own)}, {'; '.join(counts)}{reason}"
         )
     unused = [name for name in found.state if name not in usable or name in extra]
@@ -408,45 +402,34 @@ def _converted(value, own):
         return value, "are not finite"
     whole = not own.is_floating_point() and not own.is_complex()
     if whole and not torch.equal(converted.to(value.dtype), value):
-        return value, "are no whole numbers"
+        return value, "are not whole numbers"
     return converted, None
 
 
 def _needed(model, blocks, size, around):
     """Which block needs what is NaN, in words; "" if all are finite for an image of noise."""
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    wrong = []
-    for side in dict.fromkeys((size, 32, 64, 28)):  # some networks take images of one size only
-        noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-        try:
-            found = _outputs(model, blocks, noise.to(like), around)
-            break
-        except Exception as error:
-            wrong.append(str(error).partition("\n")[0])
-    else:
-        return f", and whether blocks need them is not known: the network does not run ({wrong[0]})"
-    parts = [
-        (name, part.ndim > 2 and part.shape[-2:] != (1, 1), bool(part.isfinite().all()))
-        for name, output in found
-        for part in (output if isinstance(output, tuple | list) else [output])
-        if isinstance(part, torch.Tensor)
-    ]
-    volumes = any(volume for _, volume, _ in parts)
-    hurt = [name for name, volume, finite in parts if not finite and (volume or not volumes)]
-    return f", which matters to block {hurt[0]!r}" if hurt else ""
-
-
-def _outputs(model, blocks, images, spoiled):
-    """(name, output) of each block; outputs of the `spoiled` modules are NaN."""
-    found = []
+    found, errors = [], []
 
     def take(name, output):
-        if name in spoiled and isinstance(output, torch.Tensor):
+        if name in around and isinstance(output, torch.Tensor):
             output = output * torch.nan
-        if name in blocks:
-            found.append((name, output))
+        for part in tensors_in(output) if name in blocks else ():
+            volume = part.ndim > 2 and part.shape[-2:] != (1, 1)
+            found.append((name, volume, bool(part.isfinite().all())))
         return output
 
-    with block_outputs(model, dict.fromkeys([*spoiled, *blocks]), take) as run:
-        run(images)
-    return found
+    for side in dict.fromkeys((size, 32, 64, 28)):  # some networks take images of one size only
+        noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+        found.clear()
+        try:
+            with block_outputs(model, dict.fromkeys([*around, *blocks]), take) as run:
+                run(noise)
+            break
+        except Exception as error:
+            errors.append(str(error).partition("\n")[0])
+    else:
+        why = f"the network does not run ({errors[0]})"
+        return f", and whether blocks need them is not known: {why}"
+    volumes = any(volume for _, volume, _ in found)
+    hurt = [name for name, volume, finite in found if not finite and (volume or not volumes)]
+    return f", which matters to block {hurt[0]!r}" if hurt else ""

@@ -29,15 +29,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_SAMPLES = {  # our name -> the first word of the files that the foolbox wheel carries
+#: Our names, and the first word of the files in the foolbox wheel.
+_SAMPLES = {
     "imagenet_samples": "imagenet",
     "cifar10_samples": "cifar10",
     "cifar100_samples": "cifar100",
     "mnist_samples": "mnist",
     "fashion_mnist_samples": "fashionMNIST",
 }
-
-_TORCHVISION = {  # our name -> the class, and what selects the part that is used: test images
+#: Our names, torchvision's classes, and what selects the test images.
+_TORCHVISION = {
     "mnist": ("MNIST", {"train": False}),
     "fashion_mnist": ("FashionMNIST", {"train": False}),
     "cifar10": ("CIFAR10", {"train": False}),
@@ -51,10 +52,8 @@ _TORCHVISION = {  # our name -> the class, and what selects the part that is use
     "flowers102": ("Flowers102", {"split": "test"}),
     "oxford_pets": ("OxfordIIITPet", {"split": "test"}),
 }
-
 #: Data sets that are installed with the package (no download).
 EMBEDDED_DATASETS = (*_SAMPLES, "mnist_5k", "digits")
-
 #: A file that marks a folder as made by `topobook profile`, whose pictures are not the user's.
 OUTPUT_MARK = ".topobook"
 
@@ -166,11 +165,9 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
         pillow-heif.
     size : int
         Height and width in pixels.
-    n_images : int, optional
-        How many, drawn without repetition, as evenly over the classes as these allow where there
-        are labels. By default all of them, in a fixed order.
-    seed : int
-        Seed of the draw.
+    n_images, seed : int, optional
+        How many are drawn without repetition, as evenly over the classes as these allow, and the
+        seed of the draw. By default all images in a fixed order.
     root : path, optional
         Where downloads are kept: by default ``$TOPO_UTILS_DATA`` or ``~/.cache/topo_utils``.
     download : bool
@@ -189,7 +186,8 @@ def open_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
         Unknown name, a size or number of images below 1, images that are too large for the memory,
         more images than there are, a folder without a picture.
     ConnectionError
-        A data set that is not on disk and cannot be downloaded; the message names the embedded.
+        A data set that is neither on disk nor can be downloaded; the message names those that need
+        no download.
     """
     check_size(size)
     if n_images is not None:
@@ -284,7 +282,9 @@ class _Files:
         try:
             return _decode(path)
         except Exception as error:
-            raise ValueError(f"{printable(path)} is no readable image: {_reason(error)}") from error
+            raise ValueError(
+                f"{printable(path)} is not a readable image: {_reason(error)}"
+            ) from error
 
 
 # A function for each source gives a reader of the i-th image, and the labels.
@@ -386,7 +386,7 @@ def _open_folder(name, size, n_images, seed, leave_out):
         loose = [path for path in paths if path.parent == folder]
         if 0 < len(loose) < len(paths):
             said.append(
-                f"no picture has a label, since {len(loose)} of {len(paths)} lie in no class "
+                f"no picture has a label, since {len(loose)} of {len(paths)} are in no class "
                 f"folder, such as {_place(folder, loose[0])}"
             )
         if said:
@@ -409,7 +409,7 @@ def _below(folder, leave_out, endings):
             left_out[here] = f"a link to {_place(folder, seen[real])}, and each folder is read once"
             continue
         if seen and root.is_relative_to(real):
-            left_out[here] = "a link to a folder that it lies in"
+            left_out[here] = "a link to a folder that contains it"
             continue
         seen[real], by = here, ""
         try:
@@ -456,7 +456,7 @@ def _decode(path, quick=False):
         except UnidentifiedImageError:
             file.seek(4)
             heic = file.read(6) in (b"ftyphe", b"ftypmi") and ".heic" not in Image.EXTENSION
-            raise ValueError(_NO_HEIC if heic else "no format that can be read") from None
+            raise ValueError(_NO_HEIC if heic else "not in a readable format") from None
         if image.mode.startswith(("I", "F")):  # PIL would cut these off at 255
             raise ValueError(f"more than 8 bits a channel: {image.mode}")
         if quick:  # a JPEG need not be decoded at its full size to see that it is whole
@@ -493,7 +493,7 @@ def _told(folder, skipped):
 
 
 def _trouble_with(path):
-    """Why a file is no picture that can be read, or None."""
+    """Why a file is not a readable picture, or None."""
     try:
         found = path.stat()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a cached result follows from: a network with the code that it runs, and this package.
+"""By what a network is known: its parts, their tensors and attributes, and the code that it runs.
 
 Code is read from the objects that run, not from files, which may have been edited since they were
 imported: the bytecode of the user's own functions, with all that they refer to. For an installed
@@ -112,7 +112,7 @@ _MADE_OF = {
 _PROCESS = (random.random.__self__, np.random.rand.__self__, torch.default_generator)
 _LOCKS = type(threading.Lock()), type(threading.RLock())
 #: What code reaches through these depends on texts that are made as it runs.
-_REACH_ANYTHING = (eval, exec, globals, __import__, importlib.import_module)
+_REACH_ANYTHING = (eval, exec, globals, __import__, importlib.__import__, importlib.import_module)
 _REACH_ANYTHING += (sys.modules, os.environ, os.getenv)
 #: Names by which code reaches attributes whose names it does not contain.
 _BY_NAME = {"getattr", "attrgetter", "methodcaller", "vars", "__dict__", "dir", "getmembers"}
