@@ -43,6 +43,7 @@ def test_an_estimate_is_unpacked_mapped_and_not_changed():
     value, low, high = estimate
     assert (value, low, high) == (1.0, 0.0, 2.0)
     assert estimate.map(math.exp) == Estimate(math.e, 1.0, math.exp(2))
+    assert Estimate(0.0).map(math.exp) == Estimate(1.0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         estimate.value = 3.0
     several = Estimate(np.array([1, 2]), np.array([0, 1]), np.array([2, 3]))

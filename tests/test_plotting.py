@@ -1,4 +1,4 @@
-"""What the page is handed to draw: moving curves, and the bands around them."""
+"""What the page is handed to draw: interactive curves, and the bands around them."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def betti(n_images):
     )
 
 
-def test_moving_curves_lie_within_their_bands(drawn):
+def test_interactive_curves_lie_within_their_bands(drawn):
     profiles = {"net (trained)": betti(9), "net (untrained)": betti(9) + 5, "other": betti(3)}
     shapes = dict.fromkeys(profiles, ((1, 2, 3),) * 4)
     plotting.interactive_curves("figure", profiles, shapes, dashed=["net (untrained)"])

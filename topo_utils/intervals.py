@@ -38,7 +38,7 @@ class Estimate:
 
     def map(self, function):
         """The estimate of an increasing function of the number."""
-        return Estimate(*map(function, self))
+        return Estimate(*(x if x is None else function(x) for x in self))
 
     @classmethod
     def from_draws(cls, value, draws, confidence=0.95):

@@ -160,20 +160,25 @@ def interactive_curves(figure, profiles, shapes, *, dashed=()):
     drawn = Figure(layout_template="none")
     omegas = {label: p.sum("degree").transpose("image", "block") for label, p in profiles.items()}
     for label, colour, depth, mean, error in _curves(omegas):
-        x, y, profile = depth.round(4).tolist(), mean.round(2), profiles[label]
+        x, profile = depth.round(4).tolist(), profiles[label]
         if error is not None:
             drawn.add_scatter(
                 x=x + x[::-1],
-                y=[*(mean - error).round(2).tolist(), *(mean + error)[::-1].round(2).tolist()],
-                **{"mode": "lines", "line_width": 0, "fill": "toself", "fillcolor": colour + "2e"},
-                **{"hoverinfo": "skip", "showlegend": False, "legendgroup": label},
+                y=np.append(mean - error, (mean + error)[::-1]).round(2).tolist(),
+                mode="lines",
+                line_width=0,
+                fill="toself",
+                fillcolor=colour + "2e",
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=label,
             )
         betti = profile.mean("image").transpose("block", "degree").to_numpy().round(1)
         sizes = (" × ".join(map(str, shape)) for shape in shapes[label])
         blocks = zip(profile["block"].values, sizes, betti, strict=True)
         drawn.add_scatter(
             x=x,
-            y=y.tolist(),
+            y=mean.round(2).tolist(),
             mode="lines+markers",
             name=label,
             legendgroup=label,
