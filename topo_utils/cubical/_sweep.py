@@ -12,14 +12,7 @@ import numpy as np
 from numba import njit
 
 from topo_utils.cubical._compiled import compiled
-from topo_utils.cubical._words import (
-    alone,
-    largest_values_up_to,
-    lowest_bit,
-    packing,
-    popcount,
-    union,
-)
+from topo_utils.cubical._words import alone, lowest_bit, popcount, union
 
 #: The 3 x 3 x 3 neighbourhood of a point is a word: bit 16 (dz + 1) + 4 (dy + 1) + (dx + 1). The
 #: bits left free keep a step out of the cube from coming in on its other side.
@@ -38,25 +31,27 @@ _FACES = _FACES_X | _FACES_Y | _FACES_Z
 _X, _Y, _Z = np.uint64(1), np.uint64(4), np.uint64(16)
 
 
-def betti_by_sweep(values, etas):
-    """Betti numbers of `values` (C, H, W) at all thresholds (float64, ascending, distinct)."""
+def betti_by_sweep(values, across, cuts):
+    """Betti numbers of `values` (C, H, W) at all thresholds, which are ascending and distinct.
+
+    `across` tells whether the first axis is the longest, in place of the last.
+    """
     most = np.iinfo(np.uint16).max - 1
-    if len(etas) > most:
-        parts = np.array_split(etas, -(-len(etas) // most))
-        return np.concatenate([betti_by_sweep(values, part) for part in parts])
-    values, across = packing(values)
+    if len(cuts) > most:
+        parts = np.array_split(cuts, -(-len(cuts) // most))
+        return np.concatenate([betti_by_sweep(values, across, part) for part in parts])
     values = np.ascontiguousarray(np.moveaxis(values, 0, 2)) if across else values
     # The level of a point is the number of the first threshold that takes it in. All around is a
     # layer of a level higher than all others.
-    level = np.full([length + 2 for length in values.shape], len(etas) + 1, dtype=np.uint16)
-    cuts = np.full(2 ** len(etas).bit_length() - 1, np.inf, values.dtype)
-    cuts[: len(etas)] = largest_values_up_to(etas, values.dtype)
-    _set_levels(values, cuts, level)
+    level = np.full([length + 2 for length in values.shape], len(cuts) + 1, dtype=np.uint16)
+    padded = np.full(2 ** len(cuts).bit_length() - 1, np.inf, values.dtype)
+    padded[: len(cuts)] = cuts
+    _set_levels(values, padded, level)
     # The steps to the neighbours in memory, by bit; no bit (64) is the point itself.
     places = np.zeros(65, np.int32)
     for z, y, x in _STEPS:
         places[16 * z + 4 * y + x] = ((z - 1) * level.shape[1] + y - 1) * level.shape[2] + x - 1
-    chi, components, cavities = np.zeros((3, len(etas) + 1), np.int64)
+    chi, components, cavities = np.zeros((3, len(cuts) + 1), np.int64)
     _changes(level, places, chi, components, cavities)
     beta0 = np.cumsum(components)[:-1]
     beta2 = np.cumsum(cavities[::-1])[-2::-1]  # the complement of {level <= k} is {level > k}

@@ -12,44 +12,24 @@ from topo_utils.cubical._compiled import compiled
 _BEYOND_32_BITS = 2**31
 
 
-def betti_at_each(values, etas):
-    """Betti numbers of `values` (C, H, W) at each threshold (float64), one after the other."""
-    values, across = packing(values)
+def betti_at_each(values, across, cuts):
+    """Betti numbers of `values` (C, H, W) at each threshold, one after the other.
+
+    `across` tells whether the first axis makes the rows, in place of the last.
+    """
     depth, height, width = (*values.shape[1:], len(values)) if across else values.shape
     # Two layers or three of background before and behind, above and below: the outside of beta2,
     # and even numbers of rows.
     rows = np.zeros((depth + 2 + depth % 2, height + 2 + height % 2, -(-width // 64)), np.uint64)
     starts = np.empty((rows.shape[0], rows.shape[1] // 2, rows.shape[2]), np.uint64)
     base = np.empty(starts.shape, np.int32 if 64 * rows.size < _BEYOND_32_BITS else np.int64)
-    result = np.empty((len(etas), 3), dtype=np.int64)
-    for row, cut in zip(result, largest_values_up_to(etas, values.dtype), strict=True):
+    result = np.empty((len(cuts), 3), dtype=np.int64)
+    for row, cut in zip(result, cuts, strict=True):
         (_pack_across if across else _pack)(values, cut, rows)
         beta0 = _components_6(rows, starts, base)
         beta2 = _components_26(rows, starts, base) - 1
         row[:] = beta0, beta0 + beta2 - _euler_characteristic(rows), beta2
     return result
-
-
-def largest_values_up_to(etas, dtype):
-    """The largest value of `dtype` that is <= eta: comparing with it is comparing with eta."""
-    with np.errstate(over="ignore"):
-        rounded = etas.astype(dtype)
-        below = np.nextafter(rounded, dtype.type(-np.inf))
-        return np.where(rounded.astype(np.float64) > etas, below, rounded)
-
-
-def packing(values):
-    """`values` (C, H, W) in memory order, and whether its first axis makes the rows of points.
-
-    The Betti numbers do not depend on the order of the axes; the speed does. Rows fill words of 64
-    points, so the longest axis makes them, unless the last one, which memory prefers, nearly fills
-    words as well.
-    """
-    if values.shape[2] >= min(48, max(values.shape)):
-        return np.ascontiguousarray(values), False
-    if values.shape[1] > values.shape[0]:
-        values = values.transpose(1, 0, 2)
-    return np.ascontiguousarray(values), True
 
 
 # ---------------------------------------------------------------------------------------------
