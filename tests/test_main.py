@@ -36,6 +36,15 @@ if os.name != "nt":
     STOPS[signal.SIGHUP] = 129
 
 
+@pytest.fixture(autouse=True, scope="module")
+def signals_as_they_are_by_default():
+    """Under nohup, SIGHUP is ignored, in what is started as well."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPS.keys() - {2}}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
