@@ -114,7 +114,8 @@ def results(project):
     return json.loads((project.build / "results.json").read_text())
 
 
-def test_a_book_is_built_and_rebuilt(project, capsys):
+def test_a_book_is_built_and_rebuilt(project, monkeypatch, capsys):
+    monkeypatch.setenv("TOPOBOOK_REPOSITORY", "https://github.com/some-one/topo")
     index = project.build_book()
     assert index == project.build / "html" / "index.html"
     assert index.is_file()
@@ -140,6 +141,11 @@ def test_a_book_is_built_and_rebuilt(project, capsys):
     assert "mode (one of 'loud', 'quiet'; default 'quiet')" in text
     assert "number (float; default 3.0): A number to halve." in text
     assert list((project.build / "html" / "_downloads").rglob("small.py"))
+    # And where it can be run without a clone.
+    place = "published/notebooks/small.ipynb"
+    assert f"https://colab.research.google.com/github/some-one/topo/blob/{place}" in page
+    binder = "https://mybinder.org/v2/gh/some-one/topo/published?urlpath=lab/tree/notebooks/small"
+    assert binder in page
     executed = project.build / "executed" / "small.ipynb"
     assert nbformat.read(executed, 4).metadata.papermill.input_path == "notebooks/small.py"
     assert str(project.root) not in executed.read_text()
@@ -430,19 +436,6 @@ def test_chapters_are_exported_for_binder_and_colab(project, monkeypatch, tmp_pa
     before = published.read_bytes()
     project.export_notebooks(tmp_path / "published")
     assert published.read_bytes() == before
-
-
-@pytest.mark.slow
-def test_launch_buttons_lead_to_the_published_notebooks(project, monkeypatch):
-    monkeypatch.setenv("TOPOBOOK_REPOSITORY", "https://github.com/some-one/topo")
-    project.build_book()
-    page = (project.build / "html" / "small.html").read_text()
-    place = "published/notebooks/small.ipynb"
-    assert f"https://colab.research.google.com/github/some-one/topo/blob/{place}" in page
-    assert (
-        "https://mybinder.org/v2/gh/some-one/topo/published?urlpath=lab/tree/notebooks/small"
-        in page
-    )
 
 
 def test_what_is_no_longer_staged_is_gone(project):
