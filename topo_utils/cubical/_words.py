@@ -152,16 +152,13 @@ def _piece(starts, base, upto):
 
 
 @compiled
-def _union_at(points, parent, pieces_a, back_a, pieces_b, back_b):
-    """Join the pieces (starts, base) of two words at each point; how many components that costs.
-
-    With back = 1 the piece of that word is the one at the point before.
-    """
+def _union_at(points, parent, pieces_a, pieces_b):
+    """Join the pieces (starts, base) of two words at each point; how many components that costs."""
     joined = 0
     while points != 0:
         upto = _up_to_lowest_bit(points)
-        a = _piece(pieces_a[0], pieces_a[1], upto >> back_a)
-        joined += union(parent, a, _piece(pieces_b[0], pieces_b[1], upto >> back_b))
+        a = _piece(pieces_a[0], pieces_a[1], upto)
+        joined += union(parent, a, _piece(pieces_b[0], pieces_b[1], upto))
         points &= ~upto
     return joined
 
@@ -247,9 +244,9 @@ def _components_6(rows, starts, base):
                 joined += popcount(hung)
                 _hang_at(hung & along_y, parent, here, above)
                 _hang_at(hung & ~along_y, parent, here, behind)
-                joined += _union_at(along_y & ~hung, parent, here, zero, above, zero)
+                joined += _union_at(along_y & ~hung, parent, here, above)
                 # A piece that hangs under the one above is not yet joined to the one behind.
-                joined += _union_at(along_z & ~(hung & ~along_y), parent, here, zero, behind, zero)
+                joined += _union_at(along_z & ~(hung & ~along_y), parent, here, behind)
     return pieces - joined
 
 
@@ -268,6 +265,23 @@ def _facing(rows, z, y, dz, dy, w):
 def _touching(rows, z, y, dz, dy, w):
     """Where bundle (z, y) touches its neighbour towards (dz, dy) at the same x."""
     return _facing(rows, z, y, dz, dy, w) & _facing(rows, z + dz, y + dy, -dz, -dy, w)
+
+
+@njit(inline="always")
+def _joined_elsewhere(rows, z, y, dz, dy, w):
+    """Where pairs that were joined before this one connect (z, y) to (z + dz, y + dy)."""
+    if dz == 0:
+        return np.uint64(0)
+    if dy == 1:
+        return _touching(rows, z, y, -1, 0, w) & _touching(rows, z - 1, y + 1, 0, -1, w)
+    if y == 0:
+        return np.uint64(0)
+    above = _touching(rows, z, y, 0, -1, w)
+    above_behind = above & _touching(rows, z, y - 1, -1, 0, w)
+    across = _touching(rows, z - 1, y, 0, -1, w)
+    if dy == 0:
+        return (above & _touching(rows, z, y - 1, -1, 1, w)) | (above_behind & across)
+    return above_behind | (_touching(rows, z, y, -1, 0, w) & across)
 
 
 @compiled
@@ -326,13 +340,10 @@ def _components_26(rows, starts, base):
                     start_b, base_b = starts[zn, yn, w], base[zn, yn, w]
                     ends = _ends(start_a | start_b)
                     meeting = _any_in(meeting, ends)
-                    if dz != 0 and dy != 0:
-                        # Both touch the bundle behind (z, y): all three were joined before.
-                        behind = _touching(rows, z, y, dz, 0, w)
-                        behind &= _touching(rows, zn, max(y, yn), 0, -1, w)
-                        meeting &= ~_any_in(behind, ends)
+                    meeting &= ~_any_in(_joined_elsewhere(rows, z, y, dz, dy, w), ends)
                     pieces_a, pieces_b = (start_a, base_a), (start_b, base_b)
-                    joined += _union_at(meeting, parent, pieces_a, zero, pieces_b, zero)
-                    joined += _union_at(step_a, parent, pieces_a, zero, pieces_b, one)
-                    joined += _union_at(step_b, parent, pieces_a, one, pieces_b, zero)
+                    joined += _union_at(meeting, parent, pieces_a, pieces_b)
+                    # With starts << 1, a point gives the piece at the point before it.
+                    joined += _union_at(step_a, parent, pieces_a, (start_b << one, base_b))
+                    joined += _union_at(step_b, parent, (start_a << one, base_a), pieces_b)
     return pieces - joined
