@@ -7,7 +7,6 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -142,7 +141,7 @@ def trained(build, inputs, labels, *, epochs, seed=0, **settings):
 
     All that the weights follow from is in the name of their file: the network with the code that
     it runs (see `topo_utils.identity`), its initial weights and what it gives for the inputs before
-    training, data, settings, this module and the version of torch. A damaged file is made again.
+    training, data, settings, this package's source and the version of torch. A damaged file is made again.
     ``epochs=0`` gives the untrained network, of which no file is kept, nor is one of a network of
     unknown code. The rest is as for `train_classifier`; data that change meanwhile are refused.
     """
@@ -152,13 +151,12 @@ def trained(build, inputs, labels, *, epochs, seed=0, **settings):
     data, file = store.digest(inputs, labels), None
     if epochs and (folder := cache_folder()):
         said = repr((epochs, seed, sorted(settings.items()), torch.__version__))
-        source = Path(__file__).read_bytes()
         try:
             parts, code = describe(model)
         except Unknown as error:
             warnings.warn(f"the trained network is not kept: {error}", stacklevel=2)
         else:
-            key = store.digest(said, source, *parts, *code, untrained, data)
+            key = store.digest(said, store.source_digest(), *parts, *code, untrained, data)
             file = folder / "weights" / f"{key}.safetensors"
             if kept := store.read(file):
                 model.load_state_dict(kept[0])
