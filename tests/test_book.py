@@ -251,7 +251,7 @@ def test_what_a_chapter_shows_follows_from_the_package(project, tmp_path, monkey
     monkeypatch.setattr("topo_utils.book.run.__file__", str(package / "book" / "run.py"))
     monkeypatch.setattr("topo_utils.store.__file__", str(package / "store.py"))
     monkeypatch.setattr("topo_utils.book.run.source_digest", source_digest.__wrapped__)
-    for name in (file, "book/pages.py"):
+    for name in (file, "book/findings.py", "book/pages.py"):
         (package / name).write_text("before")
     before = key(project, "small", {})
     (package / "book" / "pages.py").write_text("after")  # makes pages of what was executed

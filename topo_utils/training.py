@@ -142,8 +142,9 @@ def trained(build, inputs, labels, *, epochs, seed=0, **settings):
     All that the weights follow from is in the name of their file: the network with the code that
     it runs (see `topo_utils.identity`), its initial weights and what it gives for the inputs before
     training, data, settings, this package's source and the version of torch. A damaged file is made
-    again. ``epochs=0`` gives the untrained network, of which no file is kept, nor is one of a network of
-    unknown code. The rest is as for `train_classifier`; data that change meanwhile are refused.
+    again. ``epochs=0`` gives the untrained network, of which no file is kept, nor is one of a
+    network of unknown code. The rest is as for `train_classifier`; data that change meanwhile are
+    refused.
     """
     with one_thread(seed), torch.inference_mode(False), torch.no_grad():
         model = build().eval()

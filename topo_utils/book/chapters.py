@@ -180,9 +180,9 @@ def new_chapter(project, name, heading=None):
         raise UsageError(f"there is a page {name} already", "Choose a different name")
     text = read_text(Path(__file__).with_name("chapter.py.txt"))
     heading = heading or name.replace("_", " ").capitalize()
-    write_text(file, text.replace("TITLE", heading).replace("NAME", name.replace("_", "-")))
+    write_whole(file, text.replace("TITLE", heading).replace("NAME", name.replace("_", "-")))
     indent = re.search(r"^( *)- file:.*\Z", read_text(toc).rstrip(), re.MULTILINE)[1]
-    write_text(toc, f"{read_text(toc).rstrip()}\n{indent}- file: {name}\n")
+    write_whole(toc, f"{read_text(toc).rstrip()}\n{indent}- file: {name}\n")
     return file
 
 
@@ -509,7 +509,7 @@ def _unreadable(path, error):
     )
 
 
-def write_text(path, text):
+def write_whole(path, text):
     """Write a text file, whole or not at all, unless it says the same already."""
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
@@ -521,4 +521,4 @@ def write_notebook(notebook, path):
     """Write a notebook, whole or not at all."""
     import nbformat
 
-    write_text(path, nbformat.writes(notebook))
+    write_whole(path, nbformat.writes(notebook))

@@ -350,7 +350,7 @@ def sync(folder, files):
         if file.is_file() and file.relative_to(folder).as_posix() not in files:
             file.unlink()
     for place, text in files.items():
-        chapters.write_text(folder / place, text)
+        chapters.write_whole(folder / place, text)
 
 
 def copy_folder(new, old):

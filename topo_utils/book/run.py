@@ -270,7 +270,7 @@ def build_book(project, preset="default", *, progress=True, force=False):
         html = pages.render_book(project, executed, results, preset)
         # With the pages, so that they are replaced together.
         text = chapters.as_json(results, indent=2, ensure_ascii=False) + "\n"
-        chapters.write_text(html / "results.json", text)
+        chapters.write_whole(html / "results.json", text)
         try:
             pages.copy_folder(html, project.build / "html")
         finally:
@@ -285,4 +285,4 @@ def complete_last(project):
     put_back(project.build / "html")
     results = project.build / "html" / "results.json"
     if results.is_file():
-        chapters.write_text(project.build / "results.json", results.read_text(encoding="utf-8"))
+        chapters.write_whole(project.build / "results.json", results.read_text(encoding="utf-8"))
