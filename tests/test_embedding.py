@@ -357,13 +357,13 @@ class Do(nn.Module):
 
 
 def test_the_error_is_raised_whichever_thread_stops_first(small_network, images, monkeypatch):
-    count = embedding._count
+    count = embedding._count_or_error
 
     def first_is_stopped(network, images, stop, positions, *others):
         # As when another image has failed before the first was begun.
         return None if positions[0] == 0 else count(network, images, stop, positions, *others)
 
-    monkeypatch.setattr(embedding, "_count", first_is_stopped)
+    monkeypatch.setattr(embedding, "_count_or_error", first_is_stopped)
     with pytest.raises(RuntimeError, match="in block '4'"):
         profile(small_network.insert(4, Do(RuntimeError("in block '4'"))), images, ETAS)
 

@@ -55,3 +55,15 @@ def test_the_science_imports_nothing_of_the_press_and_there_are_no_circles():
     for module in graph:
         graph[module] -= {"topo_utils", "topo_utils.book", "topo_utils.cubical"} - {module}
     tuple(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_a_private_name_means_one_thing():
+    homes = {}
+    for module, file in FILES.items():
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if (
+                isinstance(node, ast.FunctionDef | ast.ClassDef)
+                and node.name[0] == "_" != node.name[1]
+            ):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

@@ -83,7 +83,7 @@ def test_as_many_workers_as_runs_share_the_cores(
         asked.append(n_jobs)
         return lambda tasks: (function(*a, **k) for function, a, k in tasks)
 
-    monkeypatch.setattr("topo_utils.book.sweep._run", run)
+    monkeypatch.setattr("topo_utils.book.sweep._run_or_read", run)
     monkeypatch.setattr(joblib, "Parallel", parallel)
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
     grid = {"number": [str(number) for number in range(count)]}

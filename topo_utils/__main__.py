@@ -86,7 +86,7 @@ class _Output:
 
 
 @contextmanager
-def _outputs():
+def _safe_streams():
     """Streams that do not stop the work: standard error loses what it cannot write."""
     for number in range(3):
         try:
@@ -324,7 +324,7 @@ def main(arguments=None):
     # Else a file of the current folder takes a library's place in every Python that is started.
     os.environ["PYTHONSAFEPATH"] = "1"
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    with _outputs():
+    with _safe_streams():
         parser, commands = _parser()
         chosen = next((word for word in arguments if not word.startswith("-")), None)
         dashed = []

@@ -136,14 +136,14 @@ def _read(file):
             start = opened.read(64)
             return load_file(file) if start[8:9] == b"{" else _unpickled(opened)
     except Exception as error:  # each reader has its own kinds
-        why = getattr(error, "strerror", None) or _reason(file, start, str(error))
+        why = getattr(error, "strerror", None) or _unreadable_because(file, start, str(error))
         raise ValueError(
             f"checkpoint {file} cannot be read ({why}); accepted: .safetensors, or a state dict "
             "that torch.save wrote"
         ) from error
 
 
-def _reason(file, start, said):
+def _unreadable_because(file, start, said):
     if file.is_dir():
         return "it is a folder"
     if not file.is_file():

@@ -367,7 +367,7 @@ def _open_folder(name, size, n_images, seed, leave_out):
     try:
         while broken:  # until all that were drawn can be read: of many files these are few
             if not paths:
-                told, skipped = _told(folder, skipped), {}  # said once
+                told, skipped = _in_words(folder, skipped), {}  # said once
                 raise ValueError(
                     f"no image files in {printable(folder)} that can be read{told and ': '}{told}; "
                     "accepted: .jpg, .png and others PIL reads"
@@ -382,7 +382,7 @@ def _open_folder(name, size, n_images, seed, leave_out):
             paths = [path for path in paths if path not in broken]
     finally:
         if skipped:
-            said.append(f"skipped {_told(folder, skipped)}")
+            said.append(f"skipped {_in_words(folder, skipped)}")
         loose = [path for path in paths if path.parent == folder]
         if 0 < len(loose) < len(paths):
             said.append(
@@ -486,7 +486,7 @@ def _place(folder, path):
     return printable(path.relative_to(folder).as_posix())
 
 
-def _told(folder, skipped):
+def _in_words(folder, skipped):
     """Names and reasons of up to ten files."""
     told = [f"{_place(folder, path)} ({why})" for path, why in skipped.items()]
     return ", ".join(told[:10]) + (f", and {len(told) - 10} more" if len(told) > 10 else "")

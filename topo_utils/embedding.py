@@ -147,7 +147,7 @@ def embedding_profile(
     if not isinstance(model, str | nn.Module):
         raise TypeError(f"model is {model!r}; accepted: the name of a network, or an nn.Module")
     model = model if isinstance(model, str) else unwrapped(model)
-    folder, device = store.cache_folder(cache), _choose(device)
+    folder, device = store.cache_folder(cache), _chosen_device(device)
     name = model if isinstance(model, str) else type(model).__name__
     dataset = images if isinstance(images, str) else "tensor"
 
@@ -232,7 +232,7 @@ def embedding_profile(
             images = images._replace(digest=store.digest(*contents)) if named else images
             sent = ((model, images if named else images.part(*task), None) for task in tasks)
         counted = joblib.Parallel(n_jobs, prefer="threads", return_as="generator")(
-            joblib.delayed(_count)(*objects, range(*task), contents[slice(*task)], plan)
+            joblib.delayed(_count_or_error)(*objects, range(*task), contents[slice(*task)], plan)
             for objects, task in zip(sent, tasks, strict=True)
         )
         errors = []
@@ -263,7 +263,7 @@ def _shared_memory():
     return getattr(get_active_backend(prefer="threads")[0], "supports_sharedmem", False)
 
 
-def _choose(device):
+def _chosen_device(device):
     """The device that is meant; that of another machine is looked for there."""
     if device != "auto":
         return check_device(device) if _shared_memory() else torch.device(device)
@@ -312,7 +312,7 @@ def _engine():
     return store.digest(source_digest(), *versions)
 
 
-def _count(network, images, stop, *task):
+def _count_or_error(network, images, stop, *task):
     """What `count_images` gives, on one core of some machine.
 
     In this process an error is returned, for the caller to raise when all threads have stopped.

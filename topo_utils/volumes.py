@@ -135,7 +135,7 @@ def _by_heads(path, name, shape):
 
 def _on_their_grid(path, tokens, size, refuse):
     """Tokens (N, T, D), row by row, as volumes (N, D, h, w)."""
-    n_tokens, told = tokens.shape[1], _told(path, "num_prefix_tokens")
+    n_tokens, told = tokens.shape[1], _nearest(path, "num_prefix_tokens")
     # Some blocks come before the class token is put in front, whatever the network tells.
     prefixes = [0, 1] if told is None else [told, 0]
     if any("PatchEmbed" in type(module).__name__ for module in path):
@@ -161,7 +161,7 @@ def _channels_last(path, shape, size, refuse):
     if isinstance(module, _CHANNELS_FIRST):
         return False
     swin = any("Swin" in kind for kind in _kinds(path))
-    told = swin or _told(path, "output_fmt") == "NHWC"
+    told = swin or _nearest(path, "output_fmt") == "NHWC"
     if not swin and not any(map(model_classes, path)):
         return told
     # Where sides are no multiples of one another, maps may be a row or two off.
@@ -198,6 +198,6 @@ def _kinds(path):
     return [c.__name__ for module in path for c in type(module).__mro__]
 
 
-def _told(path, attribute):
+def _nearest(path, attribute):
     """What the nearest module says that has an attribute."""
     return next((getattr(m, attribute) for m in reversed(path) if hasattr(m, attribute)), None)

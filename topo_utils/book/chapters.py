@@ -84,7 +84,7 @@ def source(project, chapter):
     """Path of a chapter's source."""
     names = chapter_names(project)
     if chapter not in names:
-        raise UsageError(f"no chapter {chapter!r}", _choose("Chapters", chapter, names))
+        raise UsageError(f"no chapter {chapter!r}", _suggest("Chapters", chapter, names))
     return project.notebooks / f"{chapter}.py"
 
 
@@ -397,7 +397,7 @@ def resolve(project, chapter, preset="default", texts=()):
     declared, known = parameters(project, chapter), presets(project)
     refuse_repeated(name for name, _ in texts)
     if preset not in known:
-        raise UsageError(f"no preset {preset!r}", _choose("Presets", preset, list(known)))
+        raise UsageError(f"no preset {preset!r}", _suggest("Presets", preset, list(known)))
     values = dict(known[preset].get(chapter, {}))
     for name, text in texts:
         values[name] = declared[name].parse(text) if name in declared else text
@@ -411,7 +411,7 @@ def _check(project, chapter, values):
         if name not in declared:
             types = {p.name: p.type_ for p in declared.values()}
             raise UsageError(
-                f"chapter {chapter} has no parameter {name!r}", _choose("It has", name, types)
+                f"chapter {chapter} has no parameter {name!r}", _suggest("It has", name, types)
             )
         declared[name].check(value)
 
@@ -427,7 +427,7 @@ def refuse_repeated(names):
             )
 
 
-def _choose(what, name, choices):
+def _suggest(what, name, choices):
     """What can be given in the place of a wrong name: a list, or a dict with their types."""
     near = difflib.get_close_matches(str(name), choices, 1)
     if isinstance(choices, dict):

@@ -92,7 +92,7 @@ def sweep(
         check_place(out / "results.csv")
         shared = os.getpid(), cores, scratch
         results = joblib.Parallel(n_jobs, return_as="generator_unordered")(
-            joblib.delayed(_run)(i, project.root, project.build, chapter, *run, *shared)
+            joblib.delayed(_run_or_read)(i, project.root, project.build, chapter, *run, *shared)
             for i, run in enumerate(runs)
         )
         stack.enter_context(closing(results))
@@ -124,7 +124,7 @@ def _end_with(parent):
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(i, root, build, chapter, parameters, file, parent, cores, scratch):
+def _run_or_read(i, root, build, chapter, parameters, file, parent, cores, scratch):
     """One run, or what an earlier one left: its number, and its row of the table."""
     if scratch and parent != os.getpid():
         _end_with(parent)

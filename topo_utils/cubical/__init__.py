@@ -112,7 +112,7 @@ def betti_numbers(volume, thresholds):
     array([[1, 0, 1],
            [1, 0, 0]])
     """
-    return _count(volume, thresholds, sweep_from=_SWEEP_FROM)
+    return _counted(volume, thresholds, sweep_from=_SWEEP_FROM)
 
 
 @_with_denormals
@@ -141,10 +141,10 @@ def betti_curves(volume, thresholds):
     Edelsbrunner and Harer, Computational Topology (2010), VI.3: the lower star of a vertex and
     what it changes in the homology of the sublevel set.
     """
-    return _count(volume, thresholds, sweep_from=0)
+    return _counted(volume, thresholds, sweep_from=0)
 
 
-def _count(volume, thresholds, sweep_from):
+def _counted(volume, thresholds, sweep_from):
     """Betti numbers at all thresholds, by one sweep if there are that many distinct ones."""
     values = _as_real_array(volume)
     values = values.reshape((1,) * (3 - values.ndim) + values.shape)
