@@ -22,7 +22,8 @@ _NAMES = {
     "blocks": ("block_outputs",),
     "measure": ("block_shapes",),
     "intervals": ("Estimate", "bootstrap", "bootstrap_mean"),
-    "models": ("calibrate_batch_norm", "input_size", "load_model", "model_blocks", "model_names"),
+    "models": ("input_size", "load_model", "model_blocks", "model_names"),
+    "training": ("calibrate_batch_norm",),
     "transferability": (
         "SCORES",
         "gbc",

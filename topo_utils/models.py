@@ -18,7 +18,7 @@ from urllib.request import getproxies
 import torch
 from torch import nn
 
-from topo_utils.blocks import batch_norms, measured_blocks, model_classes, unwrapped
+from topo_utils.blocks import measured_blocks, model_classes, unwrapped
 from topo_utils.candidates import CANDIDATES, SmallNetwork, load_candidate
 from topo_utils.checkpoints import load_checkpoint
 from topo_utils.datasets import IMAGENET_MEAN, IMAGENET_STD
@@ -179,44 +179,6 @@ def input_size(model):
         getattr(model, "image_size", 224) if "VisionTransformer" in model_classes(model) else 224
     )
     return getattr(model, "pretrained_cfg", {}).get("input_size", (3, usual, usual))[-1]
-
-
-def calibrate_batch_norm(model, images):
-    """Set a network's batch-norm statistics to those of the given images, in place.
-
-    A network with random weights knows nothing of the scale of its activations. All other layers
-    stay in eval mode (`torch.optim.swa_utils.update_bn` puts dropout into training mode as well).
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        On the device of the images.
-    images : torch.Tensor, shape (N, 3, H, W), N >= 2
-        Normalised; they pass in one batch.
-
-    Returns
-    -------
-    torch.nn.Module
-        The model, in eval mode.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two images.
-    """
-    if len(images) < 2:
-        raise ValueError(f"{len(images)} image; statistics of a batch need at least 2")
-    norms = batch_norms(model.eval())
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over batches, here over one
-        norm.train()
-    with torch.no_grad():
-        model(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return model.eval()
 
 
 # ---------------------------------------------------------------------------------------------

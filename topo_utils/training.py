@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from topo_utils import store
+from topo_utils.blocks import batch_norms
 from topo_utils.identity import Unknown, describe
 from topo_utils.store import cache_folder
 
@@ -173,3 +174,41 @@ def trained(build, inputs, labels, *, epochs, seed=0, **settings):
         what = f"{type(model).__name__}, {epochs} epochs on {len(inputs)} inputs, seed {seed}"
         store.write(file, model.state_dict(), {"what": what})
     return model
+
+
+def calibrate_batch_norm(model, images):
+    """Set a network's batch-norm statistics to those of the given images, in place.
+
+    A network with random weights knows nothing of the scale of its activations. All other layers
+    stay in eval mode (`torch.optim.swa_utils.update_bn` puts dropout into training mode as well).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On the device of the images.
+    images : torch.Tensor, shape (N, 3, H, W), N >= 2
+        Normalised; they pass in one batch.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model, in eval mode.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two images.
+    """
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} image; statistics of a batch need at least 2")
+    norms = batch_norms(model.eval())
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over batches, here over one
+        norm.train()
+    with torch.no_grad():
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()
