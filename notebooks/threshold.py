@@ -14,7 +14,7 @@
 # # Do the conclusions depend on the threshold?
 #
 # > Betti numbers attaining their lowest possible value
-#
+# >
 # > the rate of decay in topological complexity
 # >
 # > — the paper's abstract, {cite:t}`suresh2023`, which names no threshold
@@ -221,65 +221,6 @@ near = "{} is nearer to {} than to {}".format(*map(short, data))
 states[near] = judged([nearness(eta) for eta in etas], 1)
 states = pd.DataFrame(states, index=[*at_etas, *at_shares])
 
-# %% tags=["hide-input"]
-tested = states.loc[at_etas]
-words = ("holds", "open", "reversed")
-summary = pd.DataFrame({word: (tested == word).sum() for word in words})
-summary.insert(0, "at η = 0", tested.loc[at_etas[zero]])
-summary
-
-# %% mystnb={"figure": {"caption": "Topological complexity by block of one pretrained network at several thresholds: the lowest and highest of the list, 0, and two between. Bands: one standard error over images.", "name": "fig-threshold-curves"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth for one pretrained network, one curve for each of up to five thresholds."}} tags=["hide-input"]
-end = len(etas) - 1
-shown = sorted({0, zero // 2, zero, (zero + end) // 2, end})
-figure, ax = plt.subplots()
-curves = {f"η = {etas[i]:g}": trained[first][..., i] for i in shown}
-plot_curves(ax, curves)
-_ = ax.set_title(first, loc="left")
-
-# %% [markdown]
-# ## Is one η one level?
-#
-# The units of the activations differ from block to block, so that one η is not the same level
-# everywhere. Where the share of values at or below η hardly changes from the lowest threshold to the
-# highest, these thresholds are nearly the same level.
-
-# %% mystnb={"figure": {"caption": "Betti numbers against threshold in an early, a middle and a late block of the first network, mean over the first five images (or all, where there are fewer). Grey: the range of the thresholds tested; above each panel, the share of values at or below its ends.", "name": "fig-threshold-betti"}, "image": {"alt": "Three charts, one below the other, of the numbers of components, tunnels and cavities against the threshold, for an early, a middle and a late block; a grey band marks the thresholds tested."}} tags=["hide-input"]
-names = trained[first]["block"].values
-chosen = names[[0, len(names) // 2, -1]]
-with block_outputs(load_model(first), chosen) as run:
-    outputs = run(images[:5])
-figure, axes = plt.subplots(3, 1, figsize=(7.2, 8))
-shares = []
-for ax, name in zip(axes, chosen, strict=True):
-    volumes = outputs[name].double().numpy()
-    grid = np.linspace(*np.quantile(volumes, [0.001, 0.999]), 41)
-    betti = [betti_numbers(volume, grid) for volume in volumes]
-    plot_betti_curves(ax, grid, np.mean(betti, axis=0))
-    ax.axvspan(etas[0], etas[-1], color="#dddddd", zorder=0)
-    shares.append([(volumes <= eta).mean() for eta in (etas[0], etas[-1])])
-    ax.set_title(
-        "{}: {:.0%} to {:.0%} of the values".format(name, *shares[-1])
-    )
-for ax in axes[1:]:
-    ax.legend().remove()
-_ = axes[-1].set_xlabel("threshold η (units of the activations)")
-
-# %% [markdown]
-# ## Does it fall at levels that all blocks share?
-#
-# Here η is, for every volume, a quantile of its own values, so that the sublevel set has the same
-# share of the points in every block, trained or not.
-
-# %% tags=["hide-input"]
-pd.DataFrame(
-    {
-        "decay": map(str, quantile_decays),
-        "less the untrained twin's": map(str, quantile_gaps),
-    },
-    index=at_shares,
-)
-
-# %% tags=["hide-cell"]
 # Where complexity does not change at all, as with all sublevel sets empty or
 # full, nothing is told.
 changing = [not found.is_flat for found in decays[first]]
@@ -287,6 +228,10 @@ counted = [eta for eta, told in zip(at_etas, changing, strict=True) if told]
 at_zero = states.columns[states.loc[at_etas[zero]] == "holds"]
 failing = states.loc[counted + at_shares, at_zero].isin(["open", "reversed"])
 lost = {n: ", ".join(w.index[w]) for n, w in failing.items() if w.any()}
+tested = states.loc[at_etas]
+words = ("holds", "open", "reversed")
+summary = pd.DataFrame({word: (tested == word).sum() for word in words})
+summary.insert(0, "at η = 0", tested.loc[at_etas[zero]])
 held = summary["holds"]
 
 figure, ax = plt.subplots()
@@ -309,6 +254,9 @@ fill(
     "95 % intervals over images.",
 )
 
+# %% tags=["hide-input"]
+summary
+
 # %% tags=["remove-input"]
 trivial = (omega_of(first, weights="random").mean("image") <= 1).any("block")
 gone = "; ".join(f"{name} (not at {where})" for name, where in lost.items())
@@ -320,16 +268,69 @@ thresholds from {etas[0]:g} to {etas[-1]:g}, it is flattest at {etas[flattest]:g
 **{len(at_zero) - len(lost)}** of these hold at every threshold and quantile. Lost somewhere:
 {gone or "none"}.
 
-How far apart these thresholds are differs from block to block. Between the lowest and the highest of
-them, the share of values at or below η goes from {shares[0][0]:.2f} to {shares[0][1]:.2f} in the first
-block, and from {shares[-1][0]:.2f} to {shares[-1][1]:.2f} in the last (five images). At levels that
-all blocks share, complexity falls at {sum(x.high < 0 for x in quantile_decays)} of {len(levels)}
-quantiles, and more steeply than in the untrained twin at
-{sum(x.high < 0 for x in quantile_gaps)}.
-
-The twin's calibration matters, too. Without it, some block of the twin has Ω of 1 or less at
+The twin's calibration matters. Without it, some block of the twin has Ω of 1 or less at
 {trivial.sum().item()} of {len(etas)} thresholds: η lies beyond its values, and its decay there says
 nothing about shapes.
+""")
+
+# %% [markdown]
+# ## How does the curve change?
+
+# %% mystnb={"figure": {"caption": "Topological complexity by block of one pretrained network at several thresholds: the lowest and highest of the list, 0, and two between. Bands: one standard error over images.", "name": "fig-threshold-curves"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth for one pretrained network, one curve for each of up to five thresholds."}} tags=["hide-input"]
+end = len(etas) - 1
+shown = sorted({0, zero // 2, zero, (zero + end) // 2, end})
+figure, ax = plt.subplots()
+curves = {f"η = {etas[i]:g}": trained[first][..., i] for i in shown}
+plot_curves(ax, curves)
+_ = ax.set_title(first, loc="left")
+
+# %% [markdown]
+# ## Is one η one level?
+#
+# The units of the activations differ from block to block, so that one η is not the same level
+# everywhere. Where the share of values at or below η hardly changes from the lowest threshold to the
+# highest, these thresholds are nearly the same level.
+
+# %% mystnb={"figure": {"caption": "Betti numbers against threshold in an early, a middle and a late block of the first network, mean over the first five images (or all, where there are fewer). Grey: the range of the thresholds tested; above each panel, the share of values at or below its ends.", "name": "fig-threshold-betti"}, "image": {"alt": "Three charts, one below the other, of the numbers of components, tunnels and cavities against the threshold, for an early, a middle and a late block; a grey band marks the thresholds tested."}} tags=["hide-input"]
+names = trained[first]["block"].values
+chosen = names[[0, len(names) // 2, -1]]
+with block_outputs(load_model(first), chosen) as run:
+    outputs = run(images[:5])
+figure, axes = plt.subplots(3, 1, figsize=(7.2, 6.4))
+for ax, name in zip(axes, chosen, strict=True):
+    volumes = outputs[name].double().numpy()
+    grid = np.linspace(*np.quantile(volumes, [0.001, 0.999]), 41)
+    betti = [betti_numbers(volume, grid) for volume in volumes]
+    plot_betti_curves(ax, grid, np.mean(betti, axis=0))
+    ax.axvspan(etas[0], etas[-1], color="#dddddd", zorder=0)
+    below, upto = ((volumes <= eta).mean() for eta in (etas[0], etas[-1]))
+    ax.set_title(f"{name}: {below:.0%} to {upto:.0%} of the values")
+for ax in axes[1:]:
+    ax.legend().remove()
+_ = axes[-1].set_xlabel("threshold η (units of the activations)")
+
+# %% [markdown]
+# ## Does it fall at levels that all blocks share?
+#
+# Here η is, for every volume, a quantile of its own values, so that the sublevel set has the same
+# share of the points in every block, trained or not.
+
+# %% tags=["hide-input"]
+pd.DataFrame(
+    {
+        "decay": map(str, quantile_decays),
+        "less the untrained twin's": map(str, quantile_gaps),
+    },
+    index=at_shares,
+)
+
+# %% tags=["remove-input"]
+steep = [
+    sum(x.high < 0 for x in each) for each in (quantile_decays, quantile_gaps)
+]
+Markdown(f"""
+At such levels complexity falls at **{steep[0]}** of {len(levels)} quantiles, and more steeply than in
+the untrained twin at {steep[1]}.
 """)
 
 # %% [markdown]
