@@ -92,6 +92,26 @@ def plot_betti_curves(ax, thresholds, betti):
     ax.legend(fontsize=9)
 
 
+def plot_ratios(ax, groups):
+    """Ratios of `topo_utils.invariance` as dots with intervals; the rule's limits are dotted.
+
+    `groups` has estimates by row, by the label of the group, which has a colour of its own. A row
+    that several groups have is one row.
+    """
+    rows = list(dict.fromkeys(row for group in groups.values() for row in group))
+    drawn = []
+    for (label, group), colour in zip(groups.items(), COLOURS * len(groups), strict=False):
+        at = [rows.index(row) + 0.25 * drawn.count(row) for row in group]
+        value, low, high = np.reshape([[*ratio] for ratio in group.values()], (-1, 3)).T
+        ax.hlines(at, low, high, color=colour, lw=2)
+        ax.plot(value, at, "o", color=colour, label=label)
+        drawn += group
+    for limit, style in ((0.25, ":"), (0.5, ":"), (1, "-")):
+        ax.axvline(limit, color="#555555", lw=1, ls=style)
+    ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.4, -0.6))
+    ax.set(xlim=(-0.02, None), xlabel="distance / median distance of the comparison set")
+
+
 def plot_points(ax, points, title=""):
     """The points of a small volume that are set, as cubes; `ax` has projection "3d".
 
