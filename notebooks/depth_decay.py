@@ -39,7 +39,11 @@ place("fig-depth-decay")
 from topo_utils.book import AtLeast, NonEmpty
 
 # The networks: names that topo_utils.model_names() lists.
-models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: NonEmpty[str] = [
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+]
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # How many images, at least 2; None takes all.
@@ -78,7 +82,13 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import fill, record_finding
-from topo_utils.plotting import COLOURS, interactive_curves, log_counts, plot_curves, use_style
+from topo_utils.plotting import (
+    COLOURS,
+    interactive_curves,
+    log_counts,
+    plot_curves,
+    use_style,
+)
 
 use_style()
 
@@ -112,7 +122,10 @@ print(decays[first])
 
 # %% tags=["hide-input"]
 twin_decays = {model: decay(omega_twin[model]) for model in models}
-gaps = {model: decay(omega[model], relative_to=omega_twin[model]) for model in models}
+gaps = {
+    model: decay(omega[model], relative_to=omega_twin[model])
+    for model in models
+}
 pd.DataFrame(
     {
         model: {
@@ -130,7 +143,8 @@ pd.DataFrame(
 # %% tags=["remove-input"]
 n = len(models)
 falling, twins_falling, steeper = (
-    sum(found.falls for found in group.values()) for group in (decays, twin_decays, gaps)
+    sum(found.falls for found in group.values())
+    for group in (decays, twin_decays, gaps)
 )
 at_end = sum(found.last <= 1.05 * found.minimum for found in decays.values())
 Markdown(f"""
@@ -167,14 +181,17 @@ fill(
 
 # In the book, the points of this figure tell their block, its shape and its Betti numbers.
 shapes = {
-    model: block_shapes(load_model(model, weights="random"), image_size)[0] for model in models
+    model: block_shapes(load_model(model, weights="random"), image_size)[0]
+    for model in models
 }
 interactive_curves(
     "fig-depth-decay",
     {f"{model} (pretrained)": profiles[model] for model in models}
     | {f"{model} (untrained)": twins[model] for model in models},
     {
-        f"{model} ({kind})": [shapes[model][name] for name in profiles[model]["block"].values]
+        f"{model} ({kind})": [
+            shapes[model][name] for name in profiles[model]["block"].values
+        ]
         for model in models
         for kind in ("pretrained", "untrained")
     },
@@ -207,26 +224,46 @@ for family, colour in zip(families, COLOURS, strict=False):
         ax.plot(depth, curve, style, color=colour, label=name, lw=1.4)
         ax.plot(depth[curve.argmin()], curve.min(), "o", color=colour)
 log_counts(ax)
-ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel="Ω, mean over 2,000 images")
+ax.set(
+    xlabel="relative depth (first block 0, last block 1)",
+    ylabel="Ω, mean over 2,000 images",
+)
 _ = figure.legend(ncols=5, fontsize=9, loc="outside upper center")
 
 # %% tags=["hide-input"]
 # The table holds means over images, not the images: their decay has no interval here.
-published_decays = {name: decay([curve, curve]) for name, curve in published.items()}
+published_decays = {
+    name: decay([curve, curve]) for name, curve in published.items()
+}
 pd.DataFrame(
     {
         "blocks": [len(curve) for curve in published.values()],
-        "decay": [f"{found.slope:.2f}" for found in published_decays.values()],
-        "Ω, first": [f"{found.first:,.0f}" for found in published_decays.values()],
-        "Ω, minimum": [f"{found.minimum:,.0f}" for found in published_decays.values()],
-        "Ω, last": [f"{found.last:,.0f}" for found in published_decays.values()],
-        "depth of minimum": [f"{found.minimum_depth:.2f}" for found in published_decays.values()],
+        "decay": [
+            f"{found.slope:.2f}" for found in published_decays.values()
+        ],
+        "Ω, first": [
+            f"{found.first:,.0f}" for found in published_decays.values()
+        ],
+        "Ω, minimum": [
+            f"{found.minimum:,.0f}" for found in published_decays.values()
+        ],
+        "Ω, last": [
+            f"{found.last:,.0f}" for found in published_decays.values()
+        ],
+        "depth of minimum": [
+            f"{found.minimum_depth:.2f}"
+            for found in published_decays.values()
+        ],
     },
     index=list(published),
 )
 
 # %% tags=["remove-input"]
-at_minimum = [name for name, found in published_decays.items() if found.last == found.minimum]
+at_minimum = [
+    name
+    for name, found in published_decays.items()
+    if found.last == found.minimum
+]
 rising = sum(found.last > found.first for found in published_decays.values())
 resnet50 = published_decays["resnet50"]
 Markdown(f"""
@@ -244,7 +281,9 @@ minimum. In ResNet-50, for instance, Ω falls to {resnet50.minimum:.0f} and then
 # and not with those learned in training. Here is the first network both ways.
 
 # %% mystnb={"figure": {"caption": "One pretrained network with the batch-norm statistics of its training (solid) and with those of each single image (dashed): look at the last step.", "name": "fig-batch-norm"}, "image": {"alt": "Line chart of mean complexity against relative depth for one network, with learned and with per-image batch-norm statistics."}} tags=["hide-input"]
-per_image = topological_complexity(profile(first, "pretrained", batch_norm="per_image"))
+per_image = topological_complexity(
+    profile(first, "pretrained", batch_norm="per_image")
+)
 figure, ax = plt.subplots(figsize=(7.2, 3.6))
 dashed = f"{first} (statistics per image)"
 both = {f"{first} (learned statistics)": omega[first], dashed: per_image}
@@ -252,7 +291,9 @@ plot_curves(ax, both, dashed=[dashed])
 
 # %% tags=["remove-input"]
 last_two = [curve.mean("image").values[-2:] for curve in both.values()]
-step, step_per_image = (last / before if before else float("nan") for before, last in last_two)
+step, step_per_image = (
+    last / before if before else float("nan") for before, last in last_two
+)
 Markdown(f"""
 From the last block but one to the last, Ω of `{first}` changes by a factor of {step:.2f} with the
 learned statistics, and of {step_per_image:.2f} with those of the single image. The decay with them is
@@ -276,29 +317,50 @@ def depth_decay_verdict(pretrained, untrained):
     """Verdict and reason from the decays of networks and of their untrained twins, by name."""
     rising = [name for name, found in pretrained.items() if found.rises]
     flat = [name for name, found in pretrained.items() if found.is_flat]
-    unclear = [name for name, found in pretrained.items() if not (found.rises or found.falls)]
+    unclear = [
+        name
+        for name, found in pretrained.items()
+        if not (found.rises or found.falls)
+    ]
     if rising:
-        return "not reproduced", f"complexity rises with depth in {', '.join(rising)}."
+        return (
+            "not reproduced",
+            f"complexity rises with depth in {', '.join(rising)}.",
+        )
     if flat:
         return "inconclusive", (
             f"the decay is exactly 0 in {', '.join(flat)}, as where the threshold lies beyond all "
             "values and there is nothing to count."
         )
     if unclear:
-        return "inconclusive", f"the interval of the decay contains 0 in {', '.join(unclear)}."
+        return (
+            "inconclusive",
+            f"the interval of the decay contains 0 in {', '.join(unclear)}.",
+        )
     also = [name for name, found in untrained.items() if found.falls]
     blank = [name for name, found in untrained.items() if found.is_flat]
-    above = [name for name, found in pretrained.items() if found.last > 1.05 * found.minimum]
+    above = [
+        name
+        for name, found in pretrained.items()
+        if found.last > 1.05 * found.minimum
+    ]
     reason = f"complexity falls with depth in {len(pretrained)} of {len(pretrained)} networks"
     limits = []
     if also:
-        limits.append(f"it also falls in {len(also)} of {len(untrained)} without any training")
+        limits.append(
+            f"it also falls in {len(also)} of {len(untrained)} without any training"
+        )
     if blank:
-        limits.append(f"the decay is exactly 0 in {len(blank)} of {len(untrained)} untrained ones")
+        limits.append(
+            f"the decay is exactly 0 in {len(blank)} of {len(untrained)} untrained ones"
+        )
     if above:
         limits.append(f"{', '.join(above)} end above their minimum")
     if not limits:
-        return "reproduced", f"{reason}, in none without training, and each ends at its minimum."
+        return (
+            "reproduced",
+            f"{reason}, in none without training, and each ends at its minimum.",
+        )
     return "reproduced with limits", f"{reason}, but {', and '.join(limits)}."
 
 
@@ -321,7 +383,10 @@ record_finding(
     | {"published_curves_that_end_at_their_minimum": len(at_minimum)}
     | {
         f"last_step_{statistics}_statistics": value
-        for statistics, value in (("learned", step), ("per_image", step_per_image))
+        for statistics, value in (
+            ("learned", step),
+            ("per_image", step_per_image),
+        )
         if value == value  # there is none from 0
     },
 )

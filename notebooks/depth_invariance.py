@@ -189,7 +189,9 @@ RESNET_STAGES = {  # points of the stem, then residual blocks by stage
 for name, counts in RESNET_STAGES.items():
     ends = np.cumsum(counts) - 1
     published[name + STAGES] = tuple(part[ends] for part in published[name])
-between = list(combinations(["vgg16", "resnet50", "mobilenet_v2", "densenet121"], 2))
+between = list(
+    combinations(["vgg16", "resnet50", "mobilenet_v2", "densenet121"], 2)
+)
 data = ["cifar10_samples", "mnist_samples", "imagenet_samples"]
 curves |= {f"on {name}": curve_in(models[0], name) for name in data}
 to_untrained = [(name, UNTRAINED) for name in COMPARED]
@@ -246,7 +248,9 @@ pd.DataFrame(
 ).T
 
 # %% tags=["remove-input"]
-of_width = f"A change of width alone comes to {ratios[WIDTH][0]}." * bool(same_depth)
+of_width = f"A change of width alone comes to {ratios[WIDTH][0]}." * bool(
+    same_depth
+)
 n_shared = len({*comparison} & {*changes, *(pair[::-1] for pair in changes)})
 Markdown(f"""
 On {curves[models[0]].sizes["image"]} images of `{dataset}` of {image_size} pixels at
@@ -291,7 +295,9 @@ reason = (
 )
 numbers = {"ratio_of_the_measured_networks": found}
 for name in names:
-    numbers[f"ratio_of_{name}".replace(" / ", " ").replace(" ", "_")] = judged[name]
+    numbers[f"ratio_of_{name}".replace(" / ", " ").replace(" ", "_")] = (
+        judged[name]
+    )
 numbers["ratio_to_trained_against_untrained"] = ratios[TWIN][0]
 numbers["ratio_at_the_ends_of_stages"] = at_stages
 record_finding(

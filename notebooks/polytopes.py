@@ -151,7 +151,9 @@ def first_guess(points, inside, shape, generator):
         distance = torch.ones(len(others))
         for q in range(1, shape[1]):  # far from one another, as in k-means++
             chance = distance**2 + 1e-12
-            start[q] = others[torch.multinomial(chance, 1, generator=generator)]
+            start[q] = others[
+                torch.multinomial(chance, 1, generator=generator)
+            ]
             distance = torch.cdist(others, start[1 : q + 1]).amin(1)
     size = (own - own.mean(0)).norm(dim=1).mean() / math.sqrt(points.shape[1])
     return centres, size * torch.tensor([1.0] + [0.3] * (shape[1] - 1))
@@ -172,7 +174,9 @@ def random_start(points, inside, n_faces, shape):
     return normals, offsets
 
 
-def fit(points, inside, n_faces, shape=(n_restarts, 1), form="max", start=None):
+def fit(
+    points, inside, n_faces, shape=(n_restarts, 1), form="max", start=None
+):
     """Train until every problem has a network that is right everywhere, or for `n_steps`.
 
     Points (J, N, d), inside (J, N), `n_faces` of each problem's polytopes; `shape` is the number of
@@ -180,7 +184,9 @@ def fit(points, inside, n_faces, shape=(n_restarts, 1), form="max", start=None):
     """
     start = start or random_start(points, inside, n_faces, shape)
     normals, offsets = (part.clone() for part in start)
-    best = Fit(-torch.ones(len(points)), normals[:, 0].clone(), offsets[:, 0].clone())
+    best = Fit(
+        -torch.ones(len(points)), normals[:, 0].clone(), offsets[:, 0].clone()
+    )
     steepness = torch.full((*normals.shape[:2], 1), 2.0)  # its logarithm
     weights = [x.requires_grad_() for x in (normals, offsets, steepness)]
     optimiser = torch.optim.Adam(weights, lr=0.03, foreach=True)
@@ -188,20 +194,26 @@ def fit(points, inside, n_faces, shape=(n_restarts, 1), form="max", start=None):
     target = inside[:, None]
     for step in range(n_steps):
         faces = face_values(points, normals, offsets)
-        if step % 10 == 0 or step == n_steps - 1:  # to look costs as much as to learn
+        if (
+            step % 10 == 0 or step == n_steps - 1
+        ):  # to look costs as much as to learn
             with torch.no_grad():
                 seen = class_values(faces, form) < 0
                 right = (seen == target).double().mean(-1)
                 for j, which in enumerate(right.argmax(1)):
                     if right[j, which] > best.right[j]:
-                        for part, new in zip(best, (right, *weights), strict=False):
+                        for part, new in zip(
+                            best, (right, *weights), strict=False
+                        ):
                             part[j] = new[j, which]
             if (best.right == 1).all():
                 break
         soft = class_values(faces, form, 5 * 40 ** (step / n_steps))
         logits = -soft * steepness.exp()
         expected = target.float().expand_as(logits)
-        loss = F.binary_cross_entropy_with_logits(logits, expected, reduction="none")
+        loss = F.binary_cross_entropy_with_logits(
+            logits, expected, reduction="none"
+        )
         optimiser.zero_grad()
         loss.mean(-1).sum().backward()
         optimiser.step()
@@ -233,7 +245,9 @@ with one_thread():
     for pixels, (name, count, classes) in tasks.items():
         pictures, labels = grey_pictures(name, count, seed)
         if set(classes) - set(labels.tolist()):
-            raise ValueError(f"{name} has no pictures of some of the classes {classes}")
+            raise ValueError(
+                f"{name} has no pictures of some of the classes {classes}"
+            )
         pictures = pictures.reshape(len(pictures), -1)
         # What is the same in all pictures tells nothing.
         pictures = pictures[:, pictures.std(axis=0) > 0]
@@ -243,7 +257,9 @@ with one_thread():
         per_dimension[pixels] = points.shape[1] / points.shape[2]
         for digit in classes:
             inside = torch.from_numpy(labels == digit)
-            order = np.random.default_rng([seed, digit]).permutation(len(inside))
+            order = np.random.default_rng([seed, digit]).permutation(
+                len(inside)
+            )
             true = least_width(points, inside[None], 1)
             shuffled = least_width(points, inside[order][None], 4)
             rows.append((pixels, digit, len(inside), true, shuffled))
@@ -343,7 +359,10 @@ def fit_circles(widths, form="max"):
     inside = on_unit.expand(len(widths), -1)
     found = fit(points, inside, list(widths.values()), form=form)
     each = zip(*found, strict=True)
-    return {radius: Fit(*parts) for radius, parts in zip(widths, each, strict=True)}
+    return {
+        radius: Fit(*parts)
+        for radius, parts in zip(widths, each, strict=True)
+    }
 
 
 predicted = {radius: least_faces_between_circles(radius) for radius in radii}
@@ -355,7 +374,11 @@ with one_thread():
         found = fit_circles(trying, "sum")
         done = [radius for radius in found if found[radius].right == 1]
         sums |= {radius: (trying[radius], found[radius]) for radius in done}
-        trying = {radius: trying[radius] - 1 for radius in done if trying[radius] > 1}
+        trying = {
+            radius: trying[radius] - 1
+            for radius in done
+            if trying[radius] > 1
+        }
 staircase = []
 for radius, m in predicted.items():
     found = m if as_predicted[radius].right == 1 else None
@@ -364,7 +387,9 @@ pd.DataFrame(
     {
         "predicted": predicted.values(),
         "found": [found or "not found" for _, found in staircase],
-        "right with one fewer, %": [f"{100 * n.right:.1f}" for n in one_fewer.values()],
+        "right with one fewer, %": [
+            f"{100 * n.right:.1f}" for n in one_fewer.values()
+        ],
         "units in sum form": [sums[radius][0] for radius in radii],
     },
     index=[f"r = {radius:g}" for radius in radii],
@@ -384,7 +409,9 @@ radii.
 # units is below 1.
 
 # %% mystnb={"figure": {"caption": "Two circles, and what a network takes for the inner one (shaded). Left: max form with the number of faces predicted. Right: sum form, whose boundary may have more sides than it has units.", "name": "fig-polytopes-trap"}, "image": {"alt": "Two charts of points on two circles with the shaded region between them that a network assigns to the inner circle: a polygon on the left, a polygon with cut corners on the right."}} tags=["hide-input"]
-shown = max(radii, key=lambda radius: (predicted[radius] - sums[radius][0], radius))
+shown = max(
+    radii, key=lambda radius: (predicted[radius] - sums[radius][0], radius)
+)
 n_units, by_sum = sums[shown]
 panels = {
     f"max form, {predicted[shown]} faces": (as_predicted[shown], "max"),
@@ -395,7 +422,9 @@ panels = {
 def seen_class(network, ticks, form="max"):
     """Values of a network on a square grid, rows along the second coordinate."""
     grid = torch.cartesian_prod(ticks, ticks)[None]
-    faces = face_values(grid, network.normals[None, None], network.offsets[None, None])
+    faces = face_values(
+        grid, network.normals[None, None], network.offsets[None, None]
+    )
     return class_values(faces, form).reshape(len(ticks), len(ticks)).T
 
 
@@ -404,7 +433,9 @@ figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.8), sharey=True)
 for ax, (title, (network, form)) in zip(axes, panels.items(), strict=True):
     if network is not None:
         seen = seen_class(network, ticks, form)
-        ax.contourf(ticks, ticks, seen, [-torch.inf, 0], colors=COLOURS[4], alpha=0.4)
+        ax.contourf(
+            ticks, ticks, seen, [-torch.inf, 0], colors=COLOURS[4], alpha=0.4
+        )
         ax.contour(ticks, ticks, seen, [0], colors=COLOURS[0])
     for part, colour in ((on_unit, COLOURS[0]), (~on_unit, COLOURS[1])):
         ax.plot(*circles[shown][part].T, ".", color=colour, markersize=2.5)
@@ -443,7 +474,9 @@ def square_with_holes(n_holes):
 
 holes, around = [], np.ones((3, 3), dtype=bool)
 ticks = torch.linspace(-1, 1, 300)
-figure, axes = plt.subplots(1, len(hole_counts), figsize=(7.2, 2.4), squeeze=False)
+figure, axes = plt.subplots(
+    1, len(hole_counts), figsize=(7.2, 2.4), squeeze=False
+)
 for ax, n_holes in zip(axes[0], hole_counts, strict=True):
     body = square_with_holes(n_holes)
     # The body is the sublevel set of its complement.
@@ -453,7 +486,9 @@ for ax, n_holes in zip(axes[0], hole_counts, strict=True):
     data = points[None], torch.from_numpy(body[kept])[None], [4]
     with one_thread():
         enough = fit(*data, (n_restarts, 1 + beta1))
-        fewer = fit(*data, (n_restarts, beta1)).right.item() if beta1 else None
+        fewer = (
+            fit(*data, (n_restarts, beta1)).right.item() if beta1 else None
+        )
     right = enough.right.item()
     holes.append((beta1, right, fewer))
     seen = seen_class(Fit(*(part[0] for part in enough)), ticks).T
@@ -500,9 +535,13 @@ with one_thread():
         xy, inner = make_circles(1000, random_state=1000 * seed + k, **shape)
         distance = np.linalg.norm(xy, axis=1)
         gap = distance[inner == 0].min() / distance[inner == 1].max()
-        expected.append(least_faces_between_circles(gap) if gap > 1 else math.inf)
+        expected.append(
+            least_faces_between_circles(gap) if gap > 1 else math.inf
+        )
         points = torch.tensor(1.1 * xy, dtype=torch.float32)
-        left_over.append(compress(points[None], torch.from_numpy(inner == 1)[None]))
+        left_over.append(
+            compress(points[None], torch.from_numpy(inner == 1)[None])
+        )
 faces_left = bootstrap_mean(left_over, seed=seed)
 
 # %% tags=["remove-input"]
@@ -553,7 +592,9 @@ def polytope_verdict(staircase, holes, ratio, n_sum_fewer, n_restarts):
             said,
             f"Training missed {missed} of the predicted widths {starts}.",
         )
-    if len(staircase) < 6 or not {0, 1, 2, 3} <= {beta1 for beta1, *_ in holes}:
+    if len(staircase) < 6 or not {0, 1, 2, 3} <= {
+        beta1 for beta1, *_ in holes
+    }:
         there = f"{len(staircase)} radii and {len(holes)} numbers of holes"
         return (
             said,
@@ -574,7 +615,9 @@ def polytope_verdict(staircase, holes, ratio, n_sum_fewer, n_restarts):
 
 
 on_digits, on_mnist = ratios["8 × 8"], ratios["28 × 28"]
-verdict, reason = polytope_verdict(staircase, holes, on_digits, n_sum_fewer, n_restarts)
+verdict, reason = polytope_verdict(
+    staircase, holes, on_digits, n_sum_fewer, n_restarts
+)
 record_finding(
     claim="Polytopes and Betti numbers fix the width that a network needs",
     verdict=verdict,

@@ -92,7 +92,9 @@ use_style()
 sizes = sorted({*image_sizes, reference_size})
 others = [size for size in sizes if size != reference_size]
 if not others:
-    raise ValueError(f"image_sizes is {image_sizes}; needed: one beside {reference_size}")
+    raise ValueError(
+        f"image_sizes is {image_sizes}; needed: one beside {reference_size}"
+    )
 settings = {"thresholds": threshold, "n_images": n_images, "seed": seed}
 omega = {}  # by the name of the curve
 
@@ -131,7 +133,8 @@ print(ruling)
 raw = {f"{size} px": omega[name] for size, name in detail[first].items()}
 # The geometric mean of 1 + Ω, as the distance takes it: there is one for any curve.
 normalised = {
-    label: curve / np.exp(np.log1p(curve.mean("image")).mean()) for label, curve in raw.items()
+    label: curve / np.exp(np.log1p(curve.mean("image")).mean())
+    for label, curve in raw.items()
 }
 figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 6.4), sharex=True)
 plot_curves(above, raw, ylabel="Ω, mean over images")
@@ -175,7 +178,9 @@ def exponents(curves):
     by_image = np.stack([omega[curves[size]].values for size in sizes])
     n = by_image.shape[1]
     # Every row draws the images anew: how often each of them counts, the same for all sizes.
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), 1000)
+    draws = np.random.default_rng(seed).multinomial(
+        n, np.full(n, 1 / n), 1000
+    )
     means = np.vstack([np.ones(n), draws]) / n @ by_image
     sums = means.sum(axis=-1, keepdims=True)
     logs = np.log1p(np.concatenate([means, sums], axis=-1))
@@ -194,7 +199,9 @@ fits[f"{first} on {small_images} (small)"] = exponents(small)
 figure, ax = plt.subplots()
 for label, (by_block, *_) in fits.items():
     depth = relative_depth(len(by_block.value))
-    plot_estimates(ax, depth, by_block, label, dashed=label.endswith("(small)"))
+    plot_estimates(
+        ax, depth, by_block, label, dashed=label.endswith("(small)")
+    )
 ax.axhline(1, color="black", ls=":", lw=1)
 ax.set_xlabel("relative depth (first block 0, last block 1)")
 ax.set_ylabel("exponent of Ω in the number of pixels")
@@ -227,7 +234,10 @@ ratios = ruling.ratios | control.ratios
 columns = {f"{model}, {dataset}": detail[model] for model in models}
 columns[f"{first}, {small_images}"] = small
 rows = [f"{size} px" for size in others]
-table = {label: [ratios[pair] for pair in changes_of(curves)] for label, curves in columns.items()}
+table = {
+    label: [ratios[pair] for pair in changes_of(curves)]
+    for label, curves in columns.items()
+}
 pd.DataFrame(table, index=rows)
 
 # %% tags=["remove-input"]
@@ -284,9 +294,13 @@ unit, the median distance between CIFAR-10, MNIST and ImageNet samples in `{firs
 # %% tags=["hide-cell"]
 told = [f"The distance between sizes is {ruling} of that between networks"]
 if far:
-    told.append(f"{', '.join(far)} alone against {reference_size} px lies above half of it")
+    told.append(
+        f"{', '.join(far)} alone against {reference_size} px lies above half of it"
+    )
 if control.low > 0.5:
-    told.append(f"for {small_images}, to which enlargement adds no detail, the ratio is {control}")
+    told.append(
+        f"for {small_images}, to which enlargement adds no detail, the ratio is {control}"
+    )
 verdict = ruling.verdict
 if verdict == "reproduced" and len(told) > 1:
     verdict = "reproduced with limits"
@@ -299,13 +313,19 @@ numbers = {
     "same_for_small_images": control,
     "distance_between_sizes_over_data_sets": over_data,
     "same_for_small_images_over_data_sets": small_over_data,
-} | {f"exponent_{model}": fits[f"{model} on {dataset}"][1] for model in models}
+} | {
+    f"exponent_{model}": fits[f"{model} on {dataset}"][1] for model in models
+}
 record_finding(
     claim="Ω by block, normalised, does not depend on the size of the input",
     verdict=verdict,
     reason=NOTHING_TO_COMPARE if nothing else f"{'; '.join(told)}.",
     headline="" if nothing else headline,
-    numbers={name: number for name, number in numbers.items() if np.isfinite([*number]).all()},
+    numbers={
+        name: number
+        for name, number in numbers.items()
+        if np.isfinite([*number]).all()
+    },
 )
 
 # %% [markdown]
@@ -348,7 +368,10 @@ record_finding(
 # curves of both sizes would lie on each other, whatever the quotient is.
 
 # %%
-smallest, largest = (1 + omega[detail[first][size]].mean("image") for size in (sizes[0], sizes[-1]))
+smallest, largest = (
+    1 + omega[detail[first][size]].mean("image")
+    for size in (sizes[0], sizes[-1])
+)
 quotients = largest / smallest / (sizes[-1] / sizes[0]) ** 2
 label = f"{sizes[0]} to {sizes[-1]} pixels"
 quotients.to_series().agg(["min", "median", "max"]).round(2).to_frame(label).T

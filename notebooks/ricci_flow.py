@@ -201,7 +201,9 @@ def rescale(network, factors):
     """
     linear = [block[0] for block in network[:-1]] + [network[-1]]
     with torch.no_grad():
-        for (layer, after), factor in zip(pairwise(linear), factors, strict=True):
+        for (layer, after), factor in zip(
+            pairwise(linear), factors, strict=True
+        ):
             layer.weight *= factor[:, None]
             layer.bias *= factor
             after.weight /= factor
@@ -316,7 +318,9 @@ for (row, arm), (where, shift) in product(
             "color": COLOURS[row],
             "fillstyle": "full" if shift < 0 else "none",
         }
-        ax.plot(part, np.full(len(part), row + 2 * shift), ".", **style, alpha=0.6)
+        ax.plot(
+            part, np.full(len(part), row + 2 * shift), ".", **style, alpha=0.6
+        )
         bar = [[mean - low], [high - mean]]
         ax.errorbar(mean, row + shift, xerr=bar, fmt="o", **style)
 ax.axvline(0, color="black", lw=1)
@@ -357,17 +361,23 @@ columns = {
 }
 table = {
     "mean ρ(x), held-out images": {arm: f"{found[arm]:+.2f}" for arm in ARMS},
-    "mean ρ(x), training images": {arm: f"{on_training[arm]:+.2f}" for arm in on_training},
+    "mean ρ(x), training images": {
+        arm: f"{on_training[arm]:+.2f}" for arm in on_training
+    },
 }
 for name, column in columns.items():
-    table[name] = {arm: f"{over_seeds(arm, column=column).value:.3f}" for arm in ARMS}
+    table[name] = {
+        arm: f"{over_seeds(arm, column=column).value:.3f}" for arm in ARMS
+    }
 pd.DataFrame(table).fillna("–").T
 
 # %% tags=["remove-input"]
 # A random order of layers is as good as the true one if its coefficients, averaged over networks,
 # are as low as the true coefficient.
 random_orders = np.mean(orders, axis=0)
-as_low = (1 + (random_orders <= found["trained"].value).sum()) / (1 + n_orders)
+as_low = (1 + (random_orders <= found["trained"].value).sum()) / (
+    1 + n_orders
+)
 orders_low, orders_high = np.percentile(random_orders, [2.5, 97.5])
 accuracy = over_seeds("trained", column="right, held out").value
 memorised = over_seeds("shuffled", column="right, training").value
@@ -398,7 +408,9 @@ to a way of writing a function down, and not to the function.
 # give accuracies between those of the untrained and the trained ones.
 
 # %% mystnb={"figure": {"caption": "Local coefficient against accuracy on held-out images, one point for each network.", "name": "fig-ricci-accuracy"}, "image": {"alt": "Scatter chart of the local Ricci coefficient against accuracy for untrained networks, networks stopped early, trained ones and ones with shuffled labels."}} tags=["hide-input"]
-others = local[(local["measured on"] == "held out") & (local["arm"] != "rescaled")]
+others = local[
+    (local["measured on"] == "held out") & (local["arm"] != "rescaled")
+]
 kinds = ["untrained", "stopped early", "trained", "shuffled"]
 figure, ax = plt.subplots(figsize=(7.2, 3.6))
 for arm, colour, marker in zip(kinds, COLOURS, "osD^", strict=False):
@@ -412,7 +424,9 @@ for arm, colour, marker in zip(kinds, COLOURS, "osD^", strict=False):
         alpha=0.8,
     )
 ax.axhline(0, color="black", lw=1)
-ax.set(xlabel="accuracy on held-out images", ylabel="mean local coefficient ρ(x)")
+ax.set(
+    xlabel="accuracy on held-out images", ylabel="mean local coefficient ρ(x)"
+)
 _ = ax.legend(fontsize=9)
 
 
@@ -420,7 +434,10 @@ _ = ax.legend(fontsize=9)
 def goes_with_accuracy(arms):
     """Spearman's correlation of accuracy with -ρ over networks, resampled by seed (95 %)."""
     part = others[others["arm"].isin(arms)]
-    by_seed = [rows[["right, held out", "ρ"]].to_numpy() for _, rows in part.groupby("seed")]
+    by_seed = [
+        rows[["right, held out", "ρ"]].to_numpy()
+        for _, rows in part.groupby("seed")
+    ]
 
     def spearman(drawn):
         sample = np.concatenate([by_seed[i] for i in drawn])
@@ -456,13 +473,17 @@ is one reason why they can go together; networks of shuffled labels are trained 
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), sharey=True)
 for ax, layers in zip(axes, LAYERS, strict=True):
     for arm, colour, shift in zip(MAIN, COLOURS, (-0.1, 0.1), strict=False):
-        part = overall[(overall["arm"] == arm) & (overall["layers"] == layers)]
+        part = overall[
+            (overall["arm"] == arm) & (overall["layers"] == layers)
+        ]
         at = part["share"].map(neighbours_global.index) + shift
         ax.plot(at, part["ρ"], "o", color=colour, label=arm, alpha=0.7)
     ax.axhline(0, color="black", lw=1)
     names = [f"{100 * share:g} %" for share in neighbours_global]
     ax.set_xticks(range(len(names)), names)
-    ax.set(title=layers, xlabel="neighbours, share of points", ylim=(-1.05, 1.05))
+    ax.set(
+        title=layers, xlabel="neighbours, share of points", ylim=(-1.05, 1.05)
+    )
 axes[0].set_ylabel("global coefficient")
 _ = axes[0].legend(fontsize=9)
 
@@ -470,7 +491,10 @@ _ = axes[0].legend(fontsize=9)
 at_last = overall[overall["share"] == neighbours_global[-1]]
 by_arm = at_last.pivot(index=["layers", "seed"], columns="arm", values="ρ")
 difference = by_arm["trained"] - by_arm["untrained"]
-global_trained = {layers: by_arm.loc[layers, "trained"].dropna().tolist() for layers in LAYERS}
+global_trained = {
+    layers: by_arm.loc[layers, "trained"].dropna().tolist()
+    for layers in LAYERS
+}
 paired = {layers: difference[layers].dropna().tolist() for layers in LAYERS}
 
 
@@ -480,7 +504,9 @@ def negative(values):
     return f"{(known < 0).sum()} of {len(known)}"
 
 
-all_trained, all_untrained = (negative(overall[overall["arm"] == arm]["ρ"]) for arm in MAIN)
+all_trained, all_untrained = (
+    negative(overall[overall["arm"] == arm]["ρ"]) for arm in MAIN
+)
 Markdown(f"""
 With {100 * neighbours_global[-1]:g} % of the points as neighbours, the global coefficient of trained
 networks is negative in {negative(global_trained["with input"])} with the input and in
@@ -538,11 +564,11 @@ measurements of trained and in {all_untrained} of untrained networks; {overall["
 
 
 # %% tags=["hide-cell"]
-def ricci_verdict(trained, untrained, shuffled, published, global_holds, n_seeds, accuracy):
+def ricci_verdict(
+    trained, untrained, shuffled, published, global_holds, n_seeds, accuracy
+):
     """Verdict and reason; the first three are local coefficients with their intervals."""
-    said = (
-        f"The local coefficient is {trained} in trained networks and {untrained} in untrained ones"
-    )
+    said = f"The local coefficient is {trained} in trained networks and {untrained} in untrained ones"
     if n_seeds < 5:
         return (
             "inconclusive",
@@ -560,9 +586,13 @@ def ricci_verdict(trained, untrained, shuffled, published, global_holds, n_seeds
     if shuffled.high < 0:
         limits.append(f"shuffled labels give {shuffled.value:.2f} as well")
     if trained.low < published - 0.10 or trained.high > published + 0.10:
-        limits.append(f"the interval is not within 0.10 of the published {published:.3f}")
+        limits.append(
+            f"the interval is not within 0.10 of the published {published:.3f}"
+        )
     if not global_holds:
-        limits.append("the global coefficient is not always negative and below the untrained one")
+        limits.append(
+            "the global coefficient is not always negative and below the untrained one"
+        )
     if limits:
         return "reproduced with limits", f"{said}, but {'; '.join(limits)}."
     return "reproduced", f"{said}, and the controls do not show it."
@@ -582,7 +612,9 @@ def global_coefficient_holds(trained, differences, n_seeds, interval):
     )
 
 
-holds = global_coefficient_holds(global_trained, paired, n_seeds, bootstrap_mean)
+holds = global_coefficient_holds(
+    global_trained, paired, n_seeds, bootstrap_mean
+)
 three = (found[arm] for arm in ARMS[:3])
 verdict, reason = ricci_verdict(*three, published, holds, n_seeds, accuracy)
 numbers = {f"local_coefficient_{arm}": found[arm] for arm in ARMS}

@@ -115,8 +115,12 @@ def label_of(a, b):
 # %%
 first = models[0]
 comparison = list(combinations(COMPARED, 2))
-curves = {model: {name: curve_of(name, model) for name in data} for model in models}
-found = {model: invariance(curves[model], claimed, comparison) for model in models}
+curves = {
+    model: {name: curve_of(name, model) for name in data} for model in models
+}
+found = {
+    model: invariance(curves[model], claimed, comparison) for model in models
+}
 print(found[first])  # distance of the pairs / of the comparison set
 
 # %% [markdown]
@@ -170,7 +174,8 @@ same, refuted = verdicts.count("reproduced"), verdicts.count("not reproduced")
 groups = {"similar": claimed, "blurred": controlled, "comparison": comparison}
 figure, ax = plt.subplots(figsize=(7.2, 1.6 + 0.3 * len(ratios)))
 groups = {
-    label: {label_of(*pair): ratios[pair] for pair in group} for label, group in groups.items()
+    label: {label_of(*pair): ratios[pair] for pair in group}
+    for label, group in groups.items()
 }
 plot_ratios(ax, groups)
 figure.legend(ncols=3, fontsize=9, loc="outside upper center")
@@ -187,7 +192,9 @@ fill(
 
 # %% tags=["remove-input"]
 circular = {*comparison} & {*claimed, *(pair[::-1] for pair in claimed)}
-used = " to ".join(map(str, sorted({min(n_used.values()), max(n_used.values())})))
+used = " to ".join(
+    map(str, sorted({min(n_used.values()), max(n_used.values())}))
+)
 Markdown(f"""
 In `{first}`, with {used} images of {image_size} pixels a data set at η = {threshold:g}, the median
 distance of the {len(claimed)} claimed pairs is **{headline}** of that of the comparison set. A median
@@ -243,7 +250,10 @@ pd.Series({pair: str(each[pair]) for pair in against}).unstack(fill_value="–")
 
 # %% tags=["hide-input"]
 coarsest = min(own_size[name] for name in COMPARED)
-coarse = [name if own_size[name] == coarsest else reduced(name, coarsest) for name in COMPARED]
+coarse = [
+    name if own_size[name] == coarsest else reduced(name, coarsest)
+    for name in COMPARED
+]
 networks = {f"in {model}": curves[model][data[0]] for model in curves}
 twin = curve_of(data[0], first, weights="random")
 networks[f"in {first} (untrained)"] = twin
@@ -253,7 +263,8 @@ denominators = {
     "between networks": [*combinations(networks, 2)],
 }
 besides = {
-    name: invariance(of_first | networks, claimed, chosen) for name, chosen in denominators.items()
+    name: invariance(of_first | networks, claimed, chosen)
+    for name, chosen in denominators.items()
 }
 unit = {
     name: each.pairs.groupby("kind")["distance"].median()["comparison"]
@@ -289,9 +300,7 @@ limits = {
     f"the verdict differs in {', '.join(disagreeing)}": disagreeing,
 }
 limits = [limit for limit, there in limits.items() if there]
-reason = (
-    f"In {first} the claimed pairs lie at {headline} of the distance between dissimilar data sets"
-)
+reason = f"In {first} the claimed pairs lie at {headline} of the distance between dissimilar data sets"
 reason = "; ".join([reason, *limits]) + "."
 if {"reproduced": limits, "not reproduced": disagreeing}.get(verdict):
     verdict = "reproduced with limits"

@@ -234,7 +234,10 @@ figure, axes = plt.subplots(1, 2, figsize=(7.2, 4.2), sharey=True)
 for ax, metric in zip(axes, METRICS, strict=True):
     here = rings[rings["metric"] == metric]
     parts = here.groupby(["activation", "weights"], sort=False)
-    curves = {f"{a} ({w})": part.pivot_table("total", "seed", "layer") for (a, w), part in parts}
+    curves = {
+        f"{a} ({w})": part.pivot_table("total", "seed", "layer")
+        for (a, w), part in parts
+    }
     dashed = [label for label in curves if "untrained" in label]
     plot_curves(ax, curves, dashed=dashed, ylabel="")
     ax.get_legend().remove()
@@ -405,11 +408,11 @@ cubical count grows with dimension.
 
 
 # %% tags=["hide-cell"]
-def simplicial_verdict(gain, gain_learned, halved_share, n_seeds, worst, start_is_true):
+def simplicial_verdict(
+    gain, gain_learned, halved_share, n_seeds, worst, start_is_true
+):
     """Verdict and reason; `gain` and `gain_learned` have their intervals."""
-    reduced = (
-        f"Along the graph, β₀ + β₁ is at least halved in {100 * halved_share:.0f} % of the clouds"
-    )
+    reduced = f"Along the graph, β₀ + β₁ is at least halved in {100 * halved_share:.0f} % of the clouds"
     said = "inconclusive"
     if n_seeds < 5:
         return said, f"There are {n_seeds} seeds; the rule asks for 5."
@@ -501,7 +504,10 @@ record_finding(
 points, labels = linked_rings(np.random.default_rng(seed))
 steps = along_graph(points[labels == 0].numpy())
 pd.DataFrame(
-    {f"{scale:g} steps": rips_betti(steps, scale) for scale in (1.5, 2.5, 3.5, 4.5, 5.5, 6.5)},
+    {
+        f"{scale:g} steps": rips_betti(steps, scale)
+        for scale in (1.5, 2.5, 3.5, 4.5, 5.5, 6.5)
+    },
     index=["β₀", "β₁"],
 )
 

@@ -116,7 +116,9 @@ def measure(network, images, n=None, weights="pretrained"):
 def random_crop(picture):
     """A square part of a picture, and sometimes its mirror image."""
     side = int(rng.uniform(0.5, 1) * min(picture.size))
-    left, top = (int(rng.integers(length - side + 1)) for length in picture.size)
+    left, top = (
+        int(rng.integers(length - side + 1)) for length in picture.size
+    )
     part = picture.crop((left, top, left + side, top + side))
     return ImageOps.mirror(part) if rng.random() < 0.5 else part
 
@@ -145,7 +147,9 @@ whole = measure(model, dataset, n_images)
 n_whole, values = whole.sizes["image"], whole.values
 ends = np.cumsum(np.repeat(subsample_sizes, repeats))
 if ends[-1] > n_whole - 2:
-    raise ValueError(f"{ends[-1]} of {n_whole} images in subsamples; at least 2 must be left over")
+    raise ValueError(
+        f"{ends[-1]} of {n_whole} images in subsamples; at least 2 must be left over"
+    )
 
 opened = open_images(pictures, image_size)
 cropped = [
@@ -192,7 +196,11 @@ for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
         one_class[int(label)] = pair
 if subsamples == "one class" and only_class not in one_class:
     raise ValueError(f"only_class is {only_class}; accepted: {[*one_class]}")
-names = [f"{n} at random ({i + 1})" for n in subsample_sizes for i in range(repeats)]
+names = [
+    f"{n} at random ({i + 1})"
+    for n in subsample_sizes
+    for i in range(repeats)
+]
 
 # %%
 parts = np.split(rng.permutation(n_whole), ends)
@@ -207,7 +215,9 @@ print(ruling)
 each = np.arange(1, crops_per_picture + 1)
 n_crops = len(opened) * each
 independent = median_error(crops, n_crops)
-clustered = [median_error(by_picture[:, :k].mean(axis=1), len(opened)) for k in each]
+clustered = [
+    median_error(by_picture[:, :k].mean(axis=1), len(opened)) for k in each
+]
 law = np.array([counts[0], n_whole])
 median = median_error(values, law)
 worst = 100 * deviation(values).max() / np.sqrt(law)
@@ -218,7 +228,9 @@ ax.plot(counts, observed, "o", color=COLOURS[0], label="random subsamples")
 ax.plot(counts, reported, "x", color="black", ms=8, label="bootstrap says")
 label = f"crops of {len(opened)} pictures: as if independent"
 ax.plot(n_crops, independent, color=COLOURS[1], label=label)
-ax.plot(n_crops, clustered, ".", color=COLOURS[1], label="the same, by picture")
+ax.plot(
+    n_crops, clustered, ".", color=COLOURS[1], label="the same, by picture"
+)
 ax.set(xscale="log", yscale="log", xlabel="number of images")
 ax.set_ylabel("relative standard error (%)")
 ticks = [digit * 10.0**power for power in range(-1, 4) for digit in (1, 2, 5)]
@@ -255,7 +267,10 @@ deviations = {
     f"{model}: {dataset}": deviation(values),
     f"{model}: {pictures}": deviation(measure(model, pictures).values),
     f"{model}: crops, in pictures": deviation(by_picture.mean(axis=1)),
-} | {f"{name}: CIFAR-10 (published)": found for name, found in published.items()}
+} | {
+    f"{name}: CIFAR-10 (published)": found
+    for name, found in published.items()
+}
 errors = np.array([0.05, 0.02, 0.01])
 costs = {
     label: [*needed(np.median(found), errors), needed(found.max())]
@@ -308,14 +323,18 @@ leave.
 # %% tags=["hide-input"]
 # Pictures are what is drawn: every one counts with the mean of its crops.
 halves = ("one half of the pictures", "the other half")
-curves |= zip(halves, np.split(by_picture.mean(axis=1), [len(opened) // 2]), strict=True)
+curves |= zip(
+    halves, np.split(by_picture.mean(axis=1), [len(opened) // 2]), strict=True
+)
 pairs = [*random, *one_class.values(), halves]
 ratios = invariance(curves, pairs, between_data, seed=seed).ratios
 found = pd.Series({a: ratios[a, b] for a, b in pairs})
 table = pd.DataFrame(
     {
         "ratio": found,
-        "by the rule": [invariance_verdict(each.low, each.high) for each in found],
+        "by the rule": [
+            invariance_verdict(each.low, each.high) for each in found
+        ],
         "beyond noise": ["yes" if each.low > 0 else "no" for each in found],
     }
 )
@@ -323,8 +342,12 @@ table
 
 # %% tags=["remove-input"]
 networks = [f"efficientnet_lite{i}" for i in range(3)]
-curves |= {name: measure(name, dataset, min(20, n_whole)) for name in networks}
-curves["untrained"] = measure(networks[0], dataset, min(20, n_whole), "random")
+curves |= {
+    name: measure(name, dataset, min(20, n_whole)) for name in networks
+}
+curves["untrained"] = measure(
+    networks[0], dataset, min(20, n_whole), "random"
+)
 between_networks = list(combinations([*networks, "untrained"], 2))
 over_networks = invariance(curves, judged, between_networks, seed=seed)
 fair, unfair = table.loc[names], table.loc[[a for a, _ in one_class.values()]]
@@ -374,13 +397,20 @@ numbers = {
     "same_over_networks": over_networks,
     "images_for_1_percent": cost,
     "halves_of_the_pictures_over_data_sets": ratios[halves],
-} | {f"only_class_{label}_over_data_sets": ratios[pair] for label, pair in one_class.items()}
+} | {
+    f"only_class_{label}_over_data_sets": ratios[pair]
+    for label, pair in one_class.items()
+}
 record_finding(
     claim="Ω by block of a part of the images is that of all of them",
     verdict=ruling.verdict,
     reason=reason,
     headline=headline,
-    numbers={name: number for name, number in numbers.items() if np.isfinite([*number]).all()},
+    numbers={
+        name: number
+        for name, number in numbers.items()
+        if np.isfinite([*number]).all()
+    },
 )
 
 # %% [markdown]

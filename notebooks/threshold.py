@@ -117,7 +117,9 @@ if len(similar) != 2 or len({*similar, dissimilar}) != 3:
 def omega_of(model, images=dataset, **more):
     """Omega by image, block and threshold."""
     options = {"n_images": n_images, "image_size": image_size, "seed": seed}
-    profile = embedding_profile(model, images, thresholds=etas, progress=False, **options | more)
+    profile = embedding_profile(
+        model, images, thresholds=etas, progress=False, **options | more
+    )
     return topological_complexity(profile)
 
 
@@ -323,7 +325,9 @@ pd.DataFrame(
 )
 
 # %% tags=["remove-input"]
-steep = [sum(x.high < 0 for x in each) for each in (quantile_decays, quantile_gaps)]
+steep = [
+    sum(x.high < 0 for x in each) for each in (quantile_decays, quantile_gaps)
+]
 Markdown(f"""
 At such levels complexity falls at **{steep[0]}** of {len(levels)} quantiles, and more steeply than in
 the untrained twin at {steep[1]}.

@@ -235,9 +235,12 @@ def held_out_accuracy(split, network, arm, size=None):
 
 draw = partial(train_test_split, test_size=n_test, stratify=classes)
 everything = np.arange(len(pictures))
-splits = [draw(everything, random_state=1000 * seed + k) for k in range(n_splits)]
+splits = [
+    draw(everything, random_state=1000 * seed + k) for k in range(n_splits)
+]
 without, with_features = (
-    sum(x.numel() for x in two_streams("MLP", n).parameters()) for n in (0, topology.shape[1])
+    sum(x.numel() for x in two_streams("MLP", n).parameters())
+    for n in (0, topology.shape[1])
 )
 # A hidden unit has one weight for each pixel and class, and its bias.
 more = (with_features - without) / (n_pixels + 1 + n_classes)
@@ -314,7 +317,9 @@ fill(
 # The picture with the most loops, for there is something to see in it.
 curves = measured["curves"].reshape(len(pictures), 5, n_levels, 2)
 shown = curves[:, 1, -1, 1].argmax()
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2), width_ratios=[1, 1.6])
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(7.2, 3.2), width_ratios=[1, 1.6]
+)
 left.imshow(255 - pictures[shown], cmap="gray", vmin=0, vmax=255)
 left.set_axis_off()
 levels = np.linspace(0, shape[0] - 1, n_levels)
@@ -443,9 +448,13 @@ def features_verdict(gains, n_splits):
     )
 
 
-decisive = {(n, arm): gains[n, arm] for n in CONTROLS for arm in ("alone", "profiles")}
+decisive = {
+    (n, arm): gains[n, arm] for n in CONTROLS for arm in ("alone", "profiles")
+}
 verdict, reason = features_verdict(decisive, n_splits)
-numbers = {f"gain_of_{n.lower()}_over_{arm}": gains[n, arm] for n, arm in gains}
+numbers = {
+    f"gain_of_{n.lower()}_over_{arm}": gains[n, arm] for n, arm in gains
+}
 for network in CONTROLS:
     name = f"gain_of_{network.lower()}_from_profiles"
     numbers[name] = gain(network, "alone", "profiles")

@@ -104,8 +104,13 @@ use_style()
 
 reached = "finetuned_accuracy_percent"
 table = published_table("suresh2023_cifar10_betti").sort_values("block")
-curves = {name: rows["omega_mean"].to_numpy() for name, rows in table.groupby("model", sort=False)}
-accuracies = published_table("suresh2023_cifar10_accuracy").set_index("model")[reached]
+curves = {
+    name: rows["omega_mean"].to_numpy()
+    for name, rows in table.groupby("model", sort=False)
+}
+accuracies = published_table("suresh2023_cifar10_accuracy").set_index(
+    "model"
+)[reached]
 names = list(accuracies.index)
 sfda, tllib = (
     rows[rows["dataset"] == "cifar10"].set_index("model")[reached]
@@ -124,7 +129,9 @@ def kendall(score, accuracy):
 
 
 # %%
-theta = pd.Series({name: theta_score(curves[name], penalty=penalty) for name in names})
+theta = pd.Series(
+    {name: theta_score(curves[name], penalty=penalty) for name in names}
+)
 own = rank_agreement(-theta, accuracies, seed=seed)
 own.round(3)
 
@@ -137,13 +144,19 @@ pd.DataFrame(
         "blocks": {name: len(curves[name]) for name in names},
         "θ": theta.map("{:.4f}".format),
         "accuracy, authors (%)": accuracies,
-        "SFDA (%)": sfda.reindex(names).map("{:.2f}".format, na_action="ignore").fillna("–"),
-        "TLLIB (%)": tllib.reindex(names).map("{:.2f}".format, na_action="ignore").fillna("–"),
+        "SFDA (%)": sfda.reindex(names)
+        .map("{:.2f}".format, na_action="ignore")
+        .fillna("–"),
+        "TLLIB (%)": tllib.reindex(names)
+        .map("{:.2f}".format, na_action="ignore")
+        .fillna("–"),
     }
 )
 
 # %% tags=["remove-input"]
-shared = [name for name in names if name in sfda.index and name in tllib.index]
+shared = [
+    name for name in names if name in sfda.index and name in tllib.index
+]
 by_group = {
     "the authors": kendall(-theta, accuracies),
     "SFDA": kendall(-theta, sfda),
@@ -166,13 +179,23 @@ agree with all of them.
 groups = {"the authors": accuracies, "SFDA": sfda, "TLLIB": tllib}
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.9), sharex=True)
 for ax, (group, values) in zip(axes, groups.items(), strict=True):
-    for family, colour in zip(("vgg", "resnet", "mobilenet", "densenet"), COLOURS, strict=False):
-        members = [name for name in names if name.startswith(family) and name in values.index]
-        ax.plot(theta[members], values[members], "o", color=colour, label=family)
+    for family, colour in zip(
+        ("vgg", "resnet", "mobilenet", "densenet"), COLOURS, strict=False
+    ):
+        members = [
+            name
+            for name in names
+            if name.startswith(family) and name in values.index
+        ]
+        ax.plot(
+            theta[members], values[members], "o", color=colour, label=family
+        )
     ax.set(title=f"{group}\nKendall of −θ: {by_group[group]}", xlabel="θ")
     ax.margins(0.1)
 axes[0].set_ylabel("fine-tuned accuracy on CIFAR-10, %")
-figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+figure.legend(
+    *axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center"
+)
 plt.close(figure)
 fill(
     "fig-theta",
@@ -195,16 +218,27 @@ fill(
 # %% tags=["hide-input"]
 def rescored(positions=lambda x: x, penalty=penalty, lengths=None):
     """−θ with the positions that are made of x = 1..L, and of curves cut to lengths."""
-    cut = curves if lengths is None else {name: curves[name][: lengths[name]] for name in names}
-    x = {name: positions(np.arange(1.0, len(cut[name]) + 1)) for name in names}
+    cut = (
+        curves
+        if lengths is None
+        else {name: curves[name][: lengths[name]] for name in names}
+    )
+    x = {
+        name: positions(np.arange(1.0, len(cut[name]) + 1)) for name in names
+    }
     return -pd.Series(
-        {name: theta_score(cut[name], penalty=penalty, positions=x[name]) for name in names}
+        {
+            name: theta_score(cut[name], penalty=penalty, positions=x[name])
+            for name in names
+        }
     )
 
 
 def of_all(score):
     """A score of every network from its name and curve."""
-    return pd.Series({name: float(score(name, curves[name])) for name in names})
+    return pd.Series(
+        {name: float(score(name, curves[name])) for name in names}
+    )
 
 
 def top_1(name, curve):
@@ -216,7 +250,9 @@ cuts = published_table("suresh2023_cut_lengths").set_index("model")["blocks"]
 axes_of_depth = {
     "depth axis from 0: x = 0, …, L − 1": rescored(lambda x: x - 1),
     "depth axis to 1: x / L": rescored(lambda x: x / len(x)),
-    "depth axis of norm 1: x / ‖x‖": rescored(lambda x: x / np.linalg.norm(x)),
+    "depth axis of norm 1: x / ‖x‖": rescored(
+        lambda x: x / np.linalg.norm(x)
+    ),
     "depth axis doubled: 2x": rescored(lambda x: 2 * x),
 }
 scores = {
@@ -228,17 +264,27 @@ scores = {
     **axes_of_depth,
     "curves cut where the authors list it": rescored(lengths=cuts),
     "no θ: number of blocks": of_all(lambda _, curve: len(curve)),
-    "no θ: minus the last Ω / ‖Ω‖": of_all(lambda _, curve: -curve[-1] / np.linalg.norm(curve)),
+    "no θ: minus the last Ω / ‖Ω‖": of_all(
+        lambda _, curve: -curve[-1] / np.linalg.norm(curve)
+    ),
     "no θ: ImageNet top-1 accuracy": of_all(top_1),
 }
 audit = {text: kendall(score, accuracies) for text, score in scores.items()}
 for group in ("SFDA", "TLLIB"):
-    top_1_there = kendall(scores["no θ: ImageNet top-1 accuracy"], groups[group])
+    top_1_there = kendall(
+        scores["no θ: ImageNet top-1 accuracy"], groups[group]
+    )
     audit |= {
         f"θ, accuracies of {group}": by_group[group],
         f"no θ: top-1, {group}": top_1_there,
     }
-pd.DataFrame({"Kendall's correlation": {text: f"{found:.2f}" for text, found in audit.items()}})
+pd.DataFrame(
+    {
+        "Kendall's correlation": {
+            text: f"{found:.2f}" for text, found in audit.items()
+        }
+    }
+)
 
 # %% tags=["remove-input"]
 axis = {text: audit[text].value for text in axes_of_depth}
@@ -279,23 +325,38 @@ rivals = {
     "logme": "LogME",
     "nce": "NCE",
 }
-said = published_table("tllib_correlations").set_index(["correlation", "dataset"])
+said = published_table("tllib_correlations").set_index(
+    ["correlation", "dataset"]
+)
 said = said.loc["weighted_kendall"]
-by_data = dict(list(published_table("tllib_model_selection").groupby("dataset")))
+by_data = dict(
+    list(published_table("tllib_model_selection").groupby("dataset"))
+)
 again = {
-    data: {rival: stats.weightedtau(rows[rival], rows[reached])[0] for rival in rivals}
+    data: {
+        rival: stats.weightedtau(rows[rival], rows[reached])[0]
+        for rival in rivals
+    }
     for data, rows in by_data.items()
 }
 again = pd.DataFrame(again).T
 said = said.loc[again.index, list(rivals)]
 off = (again - said).abs().max(axis=1)
 shown = again.map("{:.3f}".format) + " (" + said.map("{:.3f}".format) + ")"
-shown = shown.rename(columns=rivals).assign(**{"largest difference": off.map("{:.3f}".format)})
+shown = shown.rename(columns=rivals).assign(
+    **{"largest difference": off.map("{:.3f}".format)}
+)
 shown.rename_axis("again (published)")
 
 # %% tags=["remove-input"]
-agreeing, differing = (", ".join(off.index[which]) for which in (off <= 0.03, off > 0.03))
-repeating = [data for data, rows in by_data.items() if (rows["nce"] == rows["logme"]).all()]
+agreeing, differing = (
+    ", ".join(off.index[which]) for which in (off <= 0.03, off > 0.03)
+)
+repeating = [
+    data
+    for data, rows in by_data.items()
+    if (rows["nce"] == rows["logme"]).all()
+]
 Markdown(f"""
 In {sum(off <= 0.03)} of {len(off)} data sets ({agreeing}) every published correlation agrees with its
 own table within 0.03. Where it does not ({differing or "none"}), the published row does not follow
@@ -353,7 +414,11 @@ Markdown(f"Networks measured in this run: {len(measured)}; {told}.")
 # %% tags=["hide-cell"]
 def transfer_score_verdict(differences, elsewhere, rescaled):
     """Differences from the published correlations, and Kendall's on others' figures and axes."""
-    missed = [name for name, difference in differences.items() if abs(difference) > 1e-3]
+    missed = [
+        name
+        for name, difference in differences.items()
+        if abs(difference) > 1e-3
+    ]
     if missed:
         return (
             "not reproduced",
@@ -367,7 +432,9 @@ def transfer_score_verdict(differences, elsewhere, rescaled):
         if value < 0.5
     ]
     if min(rescaled.values()) < 0.5:
-        weak.append(f"{min(rescaled.values()):.2f} on another scale of the depth axis")
+        weak.append(
+            f"{min(rescaled.values()):.2f} on another scale of the depth axis"
+        )
     if weak:
         return (
             "reproduced with limits",
@@ -395,7 +462,8 @@ record_finding(
     headline=f"Kendall's correlation of −θ with accuracy: {by_group['the authors']} with the "
     f"authors' accuracies, {by_group['SFDA']} with those of SFDA; 1 is the same order.",
     numbers={
-        f"{kind}_authors": Estimate(*own.loc[kind]) for kind in ("kendall", "pearson", "spearman")
+        f"{kind}_authors": Estimate(*own.loc[kind])
+        for kind in ("kendall", "pearson", "spearman")
     }
     | {
         "kendall_sfda": by_group["SFDA"],
@@ -405,7 +473,11 @@ record_finding(
         "kendall_number_of_blocks": n_blocks,
         "kendall_imagenet_top_1": top_1_own,
     }
-    | ({"kendall_measured_here": measured_kendall} if measured_kendall else {}),
+    | (
+        {"kendall_measured_here": measured_kendall}
+        if measured_kendall
+        else {}
+    ),
 )
 
 # %% [markdown]
@@ -457,7 +529,9 @@ pd.DataFrame(
     {
         "better": [a for a, _ in wrong],
         "worse": [b for _, b in wrong],
-        "difference in accuracy, %": [f"{accuracies[a] - accuracies[b]:.2f}" for a, b in wrong],
+        "difference in accuracy, %": [
+            f"{accuracies[a] - accuracies[b]:.2f}" for a, b in wrong
+        ],
         "difference in θ": [f"{theta[a] - theta[b]:.4f}" for a, b in wrong],
     }
 )

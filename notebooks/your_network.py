@@ -162,7 +162,10 @@ def fitted(omega, relative_to=None):
     """The decay; of one image without an interval."""
     if len(pictures) > 1:
         return decay(omega, relative_to=relative_to, seed=seed)
-    twice = [c if c is None else np.repeat(c.values, 2, 0) for c in (omega, relative_to)]
+    twice = [
+        c if c is None else np.repeat(c.values, 2, 0)
+        for c in (omega, relative_to)
+    ]
     return replace(decay(twice[0], relative_to=twice[1]), low=None, high=None)
 
 
@@ -175,7 +178,9 @@ print("decay:", found)
 # %% tags=["hide-cell"]
 controls = {
     "all values shuffled": measure(network, list(shapes), null="volume"),
-    "shuffled within channels": measure(network, list(shapes), null="within_channels"),
+    "shuffled within channels": measure(
+        network, list(shapes), null="within_channels"
+    ),
 }
 # Its untrained twin, where there is one: weights that are random have none, nor
 # has code of one's own that gives the network as it is.
@@ -218,7 +223,10 @@ for eta in thresholds:
         "first Ω": f"{at_eta.first:,.0f}",
         "last Ω": f"{at_eta.last:,.0f}",
         "depth of minimum": f"{at_eta.minimum_depth:.2f}",
-    } | {f"decay less that of: {name}": str(fitted(here[model], here[name])) for name in controls}
+    } | {
+        f"decay less that of: {name}": str(fitted(here[model], here[name]))
+        for name in controls
+    }
 pd.DataFrame(decays)
 
 
@@ -236,7 +244,10 @@ def draw(name, profiles, dashed, caption):
     plt.close(figure)
     caption += " Bands: one standard error over images."
     fill(name, figure, caption=caption)
-    here = {label: one.sel(threshold=thresholds[0]) for label, one in profiles.items()}
+    here = {
+        label: one.sel(threshold=thresholds[0])
+        for label, one in profiles.items()
+    }
     interactive_curves(name, here, sizes, dashed=dashed)
     return figure
 
@@ -246,7 +257,9 @@ if np.ptp(omega.mean("image").values) == 0:
     if found.first <= 1:
         direction += " (as where η lies beyond all values, and there is nothing to count)"
 elif len(pictures) == 1:
-    direction = f"has a slope of {found}, for which one image gives no interval"
+    direction = (
+        f"has a slope of {found}, for which one image gives no interval"
+    )
 else:
     direction = {
         -1: f"falls with depth, with a decay of {found}",
@@ -285,7 +298,10 @@ if len(pictures) > 1:
     rows = rows[["distance", "low", "high"]].T
     distances = {name: Estimate(*row) for name, row in rows.items()}
 else:
-    distances = {name: Estimate(profile_distance(omega, curves[name])) for _, name in pairs}
+    distances = {
+        name: Estimate(profile_distance(omega, curves[name]))
+        for _, name in pairs
+    }
 
 
 def nearest(names, group):
@@ -303,13 +319,19 @@ def nearest(names, group):
 closest = "No other network was measured"
 if others:
     closest = nearest(others, "other networks")
-figure = draw("fig-your-network", {model: profile} | others, others, f"{closest}.")
+figure = draw(
+    "fig-your-network", {model: profile} | others, others, f"{closest}."
+)
 
 
 # %% tags=["hide-input"]
 def theta(curve):
     """The score, of a curve that has one."""
-    return theta_score(curve) if curve.sizes["block"] >= 5 and curve.any() else np.nan
+    return (
+        theta_score(curve)
+        if curve.sizes["block"] >= 5 and curve.any()
+        else np.nan
+    )
 
 
 everything = [model, *others, *controls]
@@ -353,8 +375,16 @@ sides = pd.DataFrame(shapes, ["channels", "height", "width"]).T
 
 def table_at(eta):
     """All that was counted at one threshold, by block."""
-    here = {name: curve.to_pandas() for name, curve in complexity(mine, eta).items()}
-    beta = profile.sel(threshold=eta).mean("image").to_pandas().add_prefix("beta")
+    here = {
+        name: curve.to_pandas()
+        for name, curve in complexity(mine, eta).items()
+    }
+    beta = (
+        profile.sel(threshold=eta)
+        .mean("image")
+        .to_pandas()
+        .add_prefix("beta")
+    )
     columns = {
         "Omega": here[model].mean(),
         "standard error": here[model].sem(),
@@ -373,7 +403,9 @@ def table_at(eta):
 shown = table_at(thresholds[0])
 counts = shown[["beta0", "beta1", "beta2", "Omega"]].map("{:,.1f}".format)
 counts.columns = ["β₀", "β₁", "β₂", "Ω"]
-counts.insert(0, "volume", [" × ".join(map(str, shape)) for shape in shapes.values()])
+counts.insert(
+    0, "volume", [" × ".join(map(str, shape)) for shape in shapes.values()]
+)
 counts.rename_axis(None)
 
 
@@ -387,7 +419,10 @@ def listed(names):
 reasons = {}
 for name, why in left_out.items():
     reasons.setdefault(why.partition(";")[0], []).append(f"`{name}`")
-notes = [f"Left out, since it {why}: {listed(names)}." for why, names in reasons.items()]
+notes = [
+    f"Left out, since it {why}: {listed(names)}."
+    for why, names in reasons.items()
+]
 if pictures.skipped:
     told = [f"`` {name} `` ({why})" for name, why in pictures.skipped.items()]
     notes.append(f"Skipped of the folder: {listed(told)}.")
