@@ -108,7 +108,13 @@ from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from topo_utils import Estimate, bootstrap, calibrate_batch_norm, correlation, open_images
+from topo_utils import (
+    Estimate,
+    bootstrap,
+    calibrate_batch_norm,
+    correlation,
+    open_images,
+)
 from topo_utils.book import glue, record_finding
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, trained
