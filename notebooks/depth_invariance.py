@@ -226,8 +226,7 @@ for name in (MAIN, *names):
             row = " – ".join(pair).replace(STAGES, "")
             row = row.replace("efficientnet_", "")
             groups.setdefault(kind, {})[row] = each.ratios[pair]
-n_rows = len({row for group in groups.values() for row in group})
-figure, ax = plt.subplots(figsize=(7.2, 1.7 + 0.4 * n_rows))
+figure, ax = plt.subplots()
 plot_ratios(ax, groups)
 figure.legend(ncols=2, fontsize=9, loc="outside upper center")
 plt.close(figure)

@@ -14,14 +14,14 @@
 # # Components, tunnels and cavities
 #
 # Everything in this book is counted with three numbers. This page says what they are, on shapes
-# small enough to check by eye, and then on a real activation volume.
-#
-# This page is a notebook: change the values under *Parameters*, and run all its cells again.
+# small enough to check by eye, and then on a real activation volume. You need to know nothing first.
 
 # %% [markdown]
 # ## Parameters
+#
+# This page is a notebook: change these values and run all its cells again, or type what the box says.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 from topo_utils.book import AtLeast
 
 # The network of the section on activations: a name that topo_utils.model_names() lists.
@@ -33,9 +33,11 @@ image_size: AtLeast[1] = 224
 # How many thresholds the curves of Betti numbers have.
 n_thresholds: AtLeast[0] = 60
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 import numpy as np
 import pandas as pd
+import torch
+from IPython.display import Markdown
 from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from sklearn.datasets import load_sample_image
@@ -48,7 +50,6 @@ from topo_utils import (
     normalise,
     persistence,
 )
-from topo_utils.book import glue
 from topo_utils.plotting import (
     COLOURS,
     interactive_sublevel_sets,
@@ -59,12 +60,20 @@ from topo_utils.plotting import (
 
 use_style()
 
+
+def titled(text, betti):
+    """A title with Betti numbers below it; of a plane picture there are two."""
+    numbers = zip(["β₀", "β₁", "β₂"], betti, strict=False)
+    return f"{text}\n" + ", ".join(f"{name} = {n}" for name, n in numbers)
+
+
 # %% [markdown]
 # ## The three Betti numbers
 #
 # A set of points on a grid becomes a shape when neighbouring points are joined: two points one step
 # apart along an axis by an edge, four points of a unit square by that square, eight points of a
-# unit cube by that cube. Of such a shape in space,
+# unit cube by that cube. Of such a shape in space, βₖ is the dimension of its k-th homology group with
+# coefficients in a field. In words:
 #
 # - **β₀** is the number of *components*: pieces that are not joined;
 # - **β₁** is the number of *tunnels*: independent loops that cannot be shrunk to a point within the
@@ -74,28 +83,15 @@ use_style()
 # Points are drawn as cubes here; two points are joined when their cubes share a face.
 
 
-# %% tags=["hide-input"]
-def empty():
-    return np.zeros((7, 7, 9), dtype=bool)
-
-
-two_pieces = empty()
+# %% tags=["hide-cell"]
+two_pieces, ring, hollow, upright, lying = np.zeros((5, 7, 7, 9), dtype=bool)
 two_pieces[1:3, 1:4, 1:4] = two_pieces[4:6, 3:6, 5:8] = True
-
-ring = empty()
 ring[3, 1:6, 2:7] = True
 ring[3, 2:5, 3:6] = False
-
-hollow = empty()
 hollow[2:5, 2:5, 3:6] = True
 hollow[3, 3, 4] = False
-
-upright, lying = empty(), empty()
-upright[3, 1:6, 0:5] = True
-upright[3, 2:5, 1:4] = False
-lying[1:6, 3, 2:8] = True
-lying[2:5, 3, 3:7] = False
-
+upright[3, 1:6, 0:5] = lying[1:6, 3, 2:8] = True
+upright[3, 2:5, 1:4] = lying[2:5, 3, 3:7] = False
 shapes = {
     "two pieces": two_pieces,
     "a ring": ring,
@@ -108,27 +104,27 @@ shapes = {
 # the function 0 on the shape and 1 elsewhere, the threshold 0 gives the shape.
 
 # %%
-counted = {name: betti_numbers(np.where(shape, 0.0, 1.0), 0.0) for name, shape in shapes.items()}
+counted = {
+    name: betti_numbers(np.where(shape, 0.0, 1.0), 0.0)
+    for name, shape in shapes.items()
+}
 
 # %% mystnb={"figure": {"caption": "Four shapes and their Betti numbers, as computed. The hollow box is drawn with its front opened: its cavity is the one point that is missing in the middle.", "name": "fig-shapes"}, "image": {"alt": "Four small shapes built of cubes: two separate boxes, a square ring, a box cut open to show a missing middle cube, and two rings linked through each other, each titled with its three Betti numbers."}} tags=["hide-input"]
-figure, axes = plt.subplots(2, 2, figsize=(7.2, 6.4), subplot_kw={"projection": "3d"})
+figure, axes = plt.subplots(
+    2, 2, figsize=(7.2, 6.4), subplot_kw={"projection": "3d"}
+)
 for ax, (name, shape) in zip(axes.flat, shapes.items(), strict=True):
-    beta0, beta1, beta2 = counted[name]
     shown = shape.copy()
     if name == "a hollow box":
         shown[4, :, 5] = False  # only in the drawing
-    plot_points(ax, shown, f"{name}\nβ₀ = {beta0}, β₁ = {beta1}, β₂ = {beta2}")
+    plot_points(ax, shown, titled(name, counted[name]))
 
-# %% tags=["remove-cell"]
-glue(
-    linked_components=counted["two linked rings"][0],
-    linked_tunnels=counted["two linked rings"][1],
-)
-
-# %% [markdown]
-# Two linked rings cannot be pulled apart, but homology does not see that: it counts
-# {glue:text}`linked_components` components and {glue:text}`linked_tunnels` tunnels, as it would for
-# rings far from one another.
+# %% tags=["remove-input"]
+pieces, tunnels, _ = counted["two linked rings"]
+Markdown(f"""
+Two linked rings cannot be pulled apart, but homology does not see that: it counts {pieces} components
+and {tunnels} tunnels, as it would for rings far from one another.
+""")
 
 # %% [markdown]
 # ## Which points are neighbours
@@ -138,10 +134,13 @@ glue(
 # own (the T-construction), they would be. The two give different numbers on the same values, so a
 # result must say which it used. This book uses the V-construction throughout.
 
-# %%
+# %% tags=["hide-input"]
 diagonal = np.array([[0.0, 1.0], [1.0, 0.0]])
 pd.DataFrame(
-    [betti_from_persistence(persistence(diagonal, kind), 0.0) for kind in "VT"],
+    [
+        betti_from_persistence(persistence(diagonal, kind), 0.0)
+        for kind in "VT"
+    ],
     index=["V: points are vertices", "T: points are cubes"],
     columns=["β₀", "β₁", "β₂"],
 )
@@ -151,27 +150,32 @@ pd.DataFrame(
 #
 # A photograph is a function on a grid of pixels. At a low threshold η only the darkest pixels are in
 # the sublevel set, many separate specks; as η rises they join, enclose holes, and fill them. No
-# single threshold is *the* shape of the picture. The curve of Betti numbers over thresholds tells
-# more, and a comparison at one threshold has to say why that one.
+# single threshold is *the* shape of the picture. The curve of Betti numbers over thresholds tells more;
+# whoever compares at one threshold has to say why that one.
 
 # %%
 photograph = load_sample_image("flower.jpg")
-grey = photograph[40:400:3, 120:480:3].mean(axis=2)  # 0 (black) to 255 (white)
+grey = photograph[40:400:3, 120:480:3].mean(
+    axis=2
+)  # 0 (black) to 255 (white)
 levels = np.linspace(0, 255, n_thresholds)
 photo_curves = betti_numbers(grey, levels)
 
 # %% mystnb={"figure": {"caption": "A photograph, three of its sublevel sets (blue: at or below &eta;), and its Betti numbers at every threshold. Photograph: scikit-learn's sample image of a flower.", "name": "fig-photograph"}, "image": {"alt": "A grey photograph of a flower, three black and white pictures of its sublevel sets at rising thresholds, and a chart of components and holes against the threshold: both counts rise and fall again."}} tags=["hide-input"]
-figure, axes = plt.subplot_mosaic("abcd;eeee", figsize=(9, 5.6), height_ratios=[1, 1.1])
+figure, axes = plt.subplot_mosaic(
+    "abcd;eeee", figsize=(9, 5.6), height_ratios=[1, 1.1]
+)
 shown_levels = (40, 90, 160)
 axes["a"].imshow(grey, cmap="gray")
 axes["a"].set_title("the photograph")
 for key, level in zip("bcd", shown_levels, strict=True):
-    beta0, beta1, _ = betti_numbers(grey, level)
-    axes[key].imshow(grey <= level, cmap=ListedColormap(["white", COLOURS[0]]))
-    axes[key].set_title(f"η = {level}: β₀ = {beta0}, β₁ = {beta1}")
+    axes[key].imshow(
+        grey <= level, cmap=ListedColormap(["white", COLOURS[0]])
+    )
+    betti = betti_numbers(grey, level)[:2]
+    axes[key].set_title(titled(f"η = {level}", betti))
 for key in "abcd":
     axes[key].set(xticks=[], yticks=[])
-    axes[key].grid(False)
 plot_betti_curves(axes["e"], levels, photo_curves[:, :2])
 axes["e"].set_xlabel("threshold η (grey level)")
 for level in shown_levels:
@@ -186,12 +190,8 @@ for level in shown_levels:
 # complexity* Ω = β₀ + β₁ + β₂.
 
 # %%
-import torch
-
-image = normalise(photograph, image_size)
-model = load_model(network)
-with block_outputs(model, [block]) as run:
-    volume = run(image[None])[block][0]
+with block_outputs(load_model(network), [block]) as run:
+    volume = run(normalise(photograph, image_size)[None])[block][0]
 
 low, high = np.quantile(volume, [0.001, 0.999])
 etas = np.unique(np.append(np.linspace(low, high, n_thresholds), 0.0))
@@ -202,41 +202,22 @@ figure, ax = plt.subplots()
 plot_betti_curves(ax, etas, curves)
 ax.axvline(0, color="#888888", lw=0.8, ls=":")
 _ = ax.set_xlabel("threshold η (units of the activations)")
-# %% tags=["remove-cell"]
-at_zero = betti_numbers(volume, 0.0)
-after_relu = betti_numbers(torch.relu(volume), 0.0)
-below = float(np.quantile(volume, 0.25))
-crop = volume[:16, :16, :16]
-by_gudhi = betti_from_persistence(persistence(crop), etas)
-glue(
-    network_name=network,
-    block_name=block,
-    volume_shape=" × ".join(map(str, volume.shape)),
-    beta0=at_zero[0],
-    beta1=at_zero[1],
-    beta2=at_zero[2],
-    omega=at_zero.sum(),
-    omega_relu=after_relu.sum(),
-    below=below,
-    omega_below=betti_numbers(volume, below).sum(),
-    omega_below_relu=betti_numbers(torch.relu(volume), below).sum(),
-    peak=etas[curves.sum(axis=1).argmax()],
-    peak_omega=curves.sum(axis=1).max(),
-    compared=len(etas),
-    crop_shape=" × ".join(map(str, crop.shape)),
-    differing=int((betti_numbers(crop, etas) != by_gudhi).any(axis=1).sum()),
-)
 
-# %% [markdown]
-# The output of block {glue:text}`block_name` of {glue:text}`network_name` is a volume of
-# {glue:text}`volume_shape` values. At η = 0 it has β₀ = {glue:text}`beta0`, β₁ = {glue:text}`beta1`
-# and β₂ = {glue:text}`beta2`, so Ω = {glue:text}`omega`; at η = {glue:text}`peak:.2f` Ω is greatest,
-# {glue:text}`peak_omega`.
-#
-# Why so often η = 0? A ReLU sets negative values to 0 and keeps the others, so at any η ≥ 0 it
-# changes no sublevel set: Ω of the volume is {glue:text}`omega`, and {glue:text}`omega_relu` after a
-# ReLU. Below 0 nothing is left of the ReLU's output: at η = {glue:text}`below:.2f` the volume has
-# Ω = {glue:text}`omega_below`, its ReLU {glue:text}`omega_below_relu`.
+# %% tags=["remove-input"]
+below = float(np.quantile(volume, 0.25))
+before = betti_numbers(volume, [0.0, below])
+after = betti_numbers(torch.relu(volume), [0.0, below])
+sums = curves.sum(axis=1)
+Markdown(f"""
+The output of block `{block}` of `{network}` is a volume of {" × ".join(map(str, volume.shape))}
+values. At η = 0 it has β₀ = {before[0][0]}, β₁ = {before[0][1]} and β₂ = {before[0][2]}, so
+**Ω = {before[0].sum()}**; Ω is greatest at η = {etas[sums.argmax()]:.2f}, {sums.max()}.
+
+Why so often η = 0? A ReLU sets negative values to 0 and keeps the others, so at any η ≥ 0 it changes
+no sublevel set: Ω of the volume is {before[0].sum()}, and {after[0].sum()} after a ReLU. Below 0
+nothing is left of the ReLU's output: at η = {below:.2f} the volume has Ω = {before[1].sum()}, its ReLU
+{after[1].sum()}.
+""")
 
 # %% [markdown]
 # ### The sublevel set itself
@@ -245,22 +226,26 @@ glue(
 # the book the threshold can be moved: as it rises, pieces appear and join, tunnels open and fill,
 # hollows close. The numbers beside the slider are those of this part, counted at each stop.
 
-# %%
-rows, columns = (slice(size // 2 - 8, size // 2 + 8) for size in volume.shape[1:])
+# %% tags=["hide-input"]
+rows, columns = (slice(n // 2 - 8, n // 2 + 8) for n in volume.shape[1:])
 part = volume[:12, rows, columns].numpy().astype(float)
-part_etas = np.unique(np.append(np.quantile(part, np.linspace(0.02, 0.98, 25)), 0.0))
+quantiles = np.quantile(part, np.linspace(0.02, 0.98, 25))
+part_etas = np.unique([*quantiles, 0.0])
 part_betti = betti_numbers(part, part_etas)
 
 # %% mystnb={"figure": {"caption": "The sublevel set of a part of one block's output (12 channels up, 16 &times; 16 places at most), drawn as cubes.", "name": "fig-sublevel"}, "image": {"alt": "Three drawings of a block of cubes at rising thresholds: at the low one a few separate pieces, at the middle one a sponge full of tunnels, at the high one a solid with few holes."}} tags=["hide-input"]
-figure, axes = plt.subplots(1, 3, figsize=(9, 3.6), subplot_kw={"projection": "3d"})
-stops = [len(part_etas) // 8, len(part_etas) // 2, len(part_etas) - 1 - len(part_etas) // 8]
+figure, axes = plt.subplots(
+    1, 3, figsize=(9, 3.6), subplot_kw={"projection": "3d"}
+)
+stops = [
+    len(part_etas) // 8,
+    len(part_etas) // 2,
+    len(part_etas) - 1 - len(part_etas) // 8,
+]
 for ax, stop in zip(axes, stops, strict=True):
-    beta0, beta1, beta2 = part_betti[stop]
-    plot_points(
-        ax,
-        np.moveaxis(part <= part_etas[stop], 0, 2),
-        f"η = {part_etas[stop]:.2f}\nβ₀ = {beta0}, β₁ = {beta1}, β₂ = {beta2}",
-    )
+    shown = np.moveaxis(part <= part_etas[stop], 0, 2)
+    title = titled(f"η = {part_etas[stop]:.2f}", part_betti[stop])
+    plot_points(ax, shown, title)
 
 # %% tags=["hide-cell"]
 interactive_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
@@ -278,10 +263,19 @@ interactive_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
 # - the Euler characteristic χ = points − edges + squares − cubes is counted directly, and
 #   χ = β₀ − β₁ + β₂ leaves β₁ = β₀ + β₂ − χ.
 #
-# The result is exact. Against GUDHI's persistent homology {cite}`gudhi`, on a part of the volume
-# above ({glue:text}`crop_shape` values), the two differ at {glue:text}`differing` of
-# {glue:text}`compared` thresholds; the tests of the package compare hundreds of random volumes.
-#
+# The result is exact.
+
+# %% tags=["remove-input"]
+crop = volume[:16, :16, :16]
+by_gudhi = betti_from_persistence(persistence(crop), etas)
+differing = (betti_numbers(crop, etas) != by_gudhi).any(axis=1).sum()
+Markdown(f"""
+Against GUDHI's persistent homology {{cite}}`gudhi`, on a part of the volume above
+({" × ".join(map(str, crop.shape))} values), the two differ at **{differing}** of {len(etas)}
+thresholds; the tests of the package compare hundreds of random volumes.
+""")
+
+# %% [markdown]
 # ## What to try next
 #
 # - A deeper block: `topobook run homology_primer -p block _blocks.10`.
@@ -310,19 +304,13 @@ interactive_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
 # middles of edges make 8 + 12 points, and each of the twelve edges of the cube is two steps long.
 
 # %%
-at_end = np.indices((3, 3, 3)) != 1  # coordinate 0 or 2
-frame = at_end.sum(axis=0) >= 2
-chi = frame.sum() - sum(np.logical_and(*pair).sum() for pair in (
-    (frame[1:], frame[:-1]),
-    (frame[:, 1:], frame[:, :-1]),
-    (frame[:, :, 1:], frame[:, :, :-1]),
-))  # fmt: skip
-pd.DataFrame(
-    {
-        "1 − χ": [1 - chi],
-        "β₀, β₁, β₂ as counted": [tuple(betti_numbers(np.where(frame, 0.0, 1.0), 0.0).tolist())],
-    }
+frame = (np.indices((3, 3, 3)) != 1).sum(axis=0) >= 2
+edges = sum(
+    (frame.take([0, 1], axis) & frame.take([1, 2], axis)).sum()
+    for axis in range(3)
 )
+betti = betti_numbers(np.where(frame, 0.0, 1.0), 0.0)
+print(f"1 − χ = {1 - (frame.sum() - edges)}; β₀, β₁, β₂ = {betti}")
 
 # %% [markdown]
 # ```{solution-end}

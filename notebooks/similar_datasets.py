@@ -172,7 +172,7 @@ verdicts = [invariance_verdict(x.low, x.high) for x in alone.values()]
 same, refuted = verdicts.count("reproduced"), verdicts.count("not reproduced")
 
 groups = {"similar": claimed, "blurred": controlled, "comparison": comparison}
-figure, ax = plt.subplots(figsize=(7.2, 1.6 + 0.3 * len(ratios)))
+figure, ax = plt.subplots()
 groups = {
     label: {label_of(*pair): ratios[pair] for pair in group}
     for label, group in groups.items()

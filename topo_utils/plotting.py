@@ -104,7 +104,7 @@ def plot_ratios(ax, groups):
     """Ratios of `topo_utils.invariance` as dots with intervals; the rule's limits are dotted.
 
     `groups` has estimates by row, by the label of the group, which has a colour of its own. A row
-    that several groups have is one row.
+    that several groups have is one row. The figure becomes as high as the rows need.
     """
     rows = list(dict.fromkeys(row for group in groups.values() for row in group))
     drawn = []
@@ -118,6 +118,7 @@ def plot_ratios(ax, groups):
         ax.axvline(limit, color="#555555", lw=1, ls=style)
     ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.4, -0.6))
     ax.set(xlim=(-0.02, None), xlabel="distance / median distance of the comparison set")
+    ax.figure.set_figheight(1.6 + 0.35 * len(rows))
 
 
 def plot_points(ax, points, title=""):
