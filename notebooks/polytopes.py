@@ -280,10 +280,9 @@ print(ratios["8 × 8"])
 
 # %% tags=["hide-cell"]
 figure, ax = plt.subplots(figsize=(7.2, 1.4 + 0.35 * len(widths)))
-for kind, marker, colour, shift in (
-    ("true", "o", COLOURS[0], -0.15),
-    ("shuffled", "s", COLOURS[1], 0.15),
-):
+kinds, shifts = ["true", "shuffled"], [-0.15, 0.15]
+styles = zip(kinds, "os", COLOURS, shifts, strict=False)
+for kind, marker, colour, shift in styles:
     found, row = widths[kind].notna(), widths.index + shift
     ax.plot(widths[kind][found], row[found], marker, color=colour, label=kind)
     ax.plot([most_faces] * (~found).sum(), row[~found], ">", color=colour)
@@ -358,11 +357,8 @@ def fit_circles(widths, form="max"):
     points = torch.stack([circles[radius] for radius in widths])
     inside = on_unit.expand(len(widths), -1)
     found = fit(points, inside, list(widths.values()), form=form)
-    each = zip(*found, strict=True)
-    return {
-        radius: Fit(*parts)
-        for radius, parts in zip(widths, each, strict=True)
-    }
+    each = zip(widths, zip(*found, strict=True), strict=True)
+    return {radius: Fit(*parts) for radius, parts in each}
 
 
 predicted = {radius: least_faces_between_circles(radius) for radius in radii}
@@ -374,23 +370,18 @@ with one_thread():
         found = fit_circles(trying, "sum")
         done = [radius for radius in found if found[radius].right == 1]
         sums |= {radius: (trying[radius], found[radius]) for radius in done}
-        trying = {
-            radius: trying[radius] - 1
-            for radius in done
-            if trying[radius] > 1
-        }
+        trying = {r: trying[r] - 1 for r in done if trying[r] > 1}
 staircase = []
 for radius, m in predicted.items():
     found = m if as_predicted[radius].right == 1 else None
     staircase.append((m, m - 1 if one_fewer[radius].right == 1 else found))
+right = [f"{100 * network.right:.1f}" for network in one_fewer.values()]
 pd.DataFrame(
     {
         "predicted": predicted.values(),
         "found": [found or "not found" for _, found in staircase],
-        "right with one fewer, %": [
-            f"{100 * n.right:.1f}" for n in one_fewer.values()
-        ],
-        "units in sum form": [sums[radius][0] for radius in radii],
+        "right with one fewer, %": right,
+        "units in sum form": [units for units, _ in sums.values()],
     },
     index=[f"r = {radius:g}" for radius in radii],
 )
@@ -409,9 +400,8 @@ radii.
 # units is below 1.
 
 # %% mystnb={"figure": {"caption": "Two circles, and what a network takes for the inner one (shaded). Left: max form with the number of faces predicted. Right: sum form, whose boundary may have more sides than it has units.", "name": "fig-polytopes-trap"}, "image": {"alt": "Two charts of points on two circles with the shaded region between them that a network assigns to the inner circle: a polygon on the left, a polygon with cut corners on the right."}} tags=["hide-input"]
-shown = max(
-    radii, key=lambda radius: (predicted[radius] - sums[radius][0], radius)
-)
+spared = {r: (m - sums[r][0], r) for r, m in predicted.items()}
+shown = max(radii, key=spared.get)
 n_units, by_sum = sums[shown]
 panels = {
     f"max form, {predicted[shown]} faces": (as_predicted[shown], "max"),
@@ -422,20 +412,18 @@ panels = {
 def seen_class(network, ticks, form="max"):
     """Values of a network on a square grid, rows along the second coordinate."""
     grid = torch.cartesian_prod(ticks, ticks)[None]
-    faces = face_values(
-        grid, network.normals[None, None], network.offsets[None, None]
-    )
+    normals, offsets = (part[None, None] for part in network[1:])
+    faces = face_values(grid, normals, offsets)
     return class_values(faces, form).reshape(len(ticks), len(ticks)).T
 
 
+pale = COLOURS[4] + "66"
 ticks = 1.25 * shown * torch.linspace(-1, 1, 400)
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.8), sharey=True)
 for ax, (title, (network, form)) in zip(axes, panels.items(), strict=True):
     if network is not None:
         seen = seen_class(network, ticks, form)
-        ax.contourf(
-            ticks, ticks, seen, [-torch.inf, 0], colors=COLOURS[4], alpha=0.4
-        )
+        ax.contourf(ticks, ticks, seen, [-math.inf, 0], colors=pale)
         ax.contour(ticks, ticks, seen, [0], colors=COLOURS[0])
     for part, colour in ((on_unit, COLOURS[0]), (~on_unit, COLOURS[1])):
         ax.plot(*circles[shown][part].T, ".", color=colour, markersize=2.5)
@@ -535,13 +523,11 @@ with one_thread():
         xy, inner = make_circles(1000, random_state=1000 * seed + k, **shape)
         distance = np.linalg.norm(xy, axis=1)
         gap = distance[inner == 0].min() / distance[inner == 1].max()
-        expected.append(
-            least_faces_between_circles(gap) if gap > 1 else math.inf
-        )
-        points = torch.tensor(1.1 * xy, dtype=torch.float32)
-        left_over.append(
-            compress(points[None], torch.from_numpy(inner == 1)[None])
-        )
+        needed = least_faces_between_circles(gap) if gap > 1 else math.inf
+        expected.append(needed)
+        points = torch.tensor(1.1 * xy, dtype=torch.float32)[None]
+        inside = torch.from_numpy(inner == 1)[None]
+        left_over.append(compress(points, inside))
 faces_left = bootstrap_mean(left_over, seed=seed)
 
 # %% tags=["remove-input"]
@@ -587,24 +573,16 @@ def polytope_verdict(staircase, holes, ratio, n_sum_fewer, n_restarts):
     missed += sum(right < 1 for _, right, _ in holes)
     said = "inconclusive" if n_restarts < 8 or not missed else said
     if missed:
-        starts = f"from {n_restarts} starts"
-        return (
-            said,
-            f"Training missed {missed} of the predicted widths {starts}.",
-        )
-    if len(staircase) < 6 or not {0, 1, 2, 3} <= {
-        beta1 for beta1, *_ in holes
-    }:
+        widths = f"{missed} of the predicted widths"
+        return said, f"Training missed {widths} from {n_restarts} starts."
+    tried = {beta1 for beta1, *_ in holes}
+    if len(staircase) < 6 or not {0, 1, 2, 3} <= tried:
         there = f"{len(staircase)} radii and {len(holes)} numbers of holes"
-        return (
-            said,
-            f"There are {there}; the rule asks for 6, and for 0, 1, 2 and 3 holes.",
-        )
+        asked = "the rule asks for 6, and for 0, 1, 2 and 3 holes"
+        return said, f"There are {there}; {asked}."
     if ratio.low <= 4:
-        return (
-            said,
-            "The ratio of shuffled to true labels may be four or less.",
-        )
+        times = "may be four or less"
+        return said, f"The ratio of shuffled to true labels {times}."
     found = "Training finds the widths predicted from geometry and from β₁, and none below"
     if not n_sum_fewer:
         return "reproduced", f"{found}."
@@ -621,8 +599,8 @@ verdict, reason = polytope_verdict(
 record_finding(
     claim="Polytopes and Betti numbers fix the width that a network needs",
     verdict=verdict,
-    reason=f"{reason} On digits of 28 × 28 pixels, with fewer pictures for each pixel, shuffled labels "
-    f"need {on_mnist:.1f} times the faces of true ones.",
+    reason=f"{reason} On digits of 28 × 28 pixels, with {per_dimension['28 × 28']:.1f} pictures for each pixel, shuffled "
+    f"labels need {on_mnist:.1f} times the faces of true ones.",
     headline=f"On digits of 8 × 8 pixels, shuffled labels need {on_digits:.1f} times the faces that the "
     f"true labels need; between two circles, the least width found is the predicted one at "
     f"{n_as_predicted} of {len(radii)} radii.",

@@ -84,7 +84,8 @@ seed: AtLeast[0] = 0
 # **Local coefficient** ρ(x) {cite}`hehl2025`: Pearson's correlation over layers of the mean augmented
 # curvature of the edges at x with the mean growth of γ from x to its neighbours. A network has the
 # mean over points, an interval comes from a bootstrap over seeds (95 %). Controls: the *untrained*
-# twin, networks that learned *shuffled* labels, and *rescaled* units, which change no function.
+# twin, networks that learned *shuffled* labels, and *rescaled* units, which leave the network's function
+# as it is.
 
 # %% tags=["hide-cell"]
 from functools import partial
@@ -239,10 +240,11 @@ build = partial(fully_connected, pixels.shape[1], 2, depth, width)
 MAIN = ["trained", "untrained"]
 ARMS = [*MAIN, "shuffled", "rescaled"]
 LAYERS = ["with input", "hidden only"]
+settings = {"batch_size": 50, "learning_rate": learning_rate}
 rows, rows_global, orders = [], [], []
 with one_thread(), torch.no_grad():
     for each in range(n_seeds):
-        rng = np.random.default_rng([seed, each])
+        rng, start = np.random.default_rng([seed, each]), 1000 * seed + each
         parts = [rng.permutation(np.flatnonzero(labels == c)) for c in (0, 1)]
         training = np.concatenate([part[:n_train] for part in parts])
         rest = [part[n_train:][:n_held_out] for part in parts]
@@ -253,15 +255,10 @@ with one_thread(), torch.no_grad():
         runs += [("stopped early", right, n) for n in epochs_early]
         runs += [("trained", right, epochs), ("rescaled", right, epochs)]
         for arm, learned, n_epochs in runs:
-            network = trained(
-                build,
-                shown,
-                learned,
-                epochs=n_epochs,
-                seed=1000 * seed + each,
-                batch_size=50,
-                learning_rate=learning_rate,
-            ).double()  # a probability near 1 needs the digits
+            data = shown, learned
+            given = settings | {"epochs": n_epochs, "seed": start}
+            network = trained(build, *data, **given)
+            network.double()  # a probability near 1 needs the digits
             if arm == "rescaled":
                 logs = rng.uniform(-1, 1, size=(depth, width)) * np.log(4)
                 rescale(network, torch.from_numpy(np.exp(logs)))
@@ -308,29 +305,23 @@ print(f"{found['trained']:+.2f}")
 # %% tags=["hide-cell"]
 on_training = {arm: over_seeds(arm, "training") for arm in ARMS[:3]}
 figure, ax = plt.subplots(figsize=(7.2, 3.6))
-for (row, arm), (where, shift) in product(
-    enumerate(ARMS), (("held out", -0.12), ("training", 0.12))
-):
-    part = local[(local["arm"] == arm) & (local["measured on"] == where)]["ρ"]
-    if len(part):
-        mean, low, high = over_seeds(arm, where)
-        style = {
-            "color": COLOURS[row],
-            "fillstyle": "full" if shift < 0 else "none",
-        }
-        ax.plot(
-            part, np.full(len(part), row + 2 * shift), ".", **style, alpha=0.6
-        )
-        bar = [[mean - low], [high - mean]]
-        ax.errorbar(mean, row + shift, xerr=bar, fmt="o", **style)
+for (row, arm), where in product(enumerate(ARMS), ("held out", "training")):
+    here = (local["arm"] == arm) & (local["measured on"] == where)
+    if not here.any():
+        continue
+    filled = where == "held out"
+    style = {"color": f"C{row}", "fillstyle": "full" if filled else "none"}
+    row += -0.12 if filled else 0.12
+    part, (mean, low, high) = local[here]["ρ"], over_seeds(arm, where)
+    beside = [2 * row - round(row)] * len(part)
+    ax.plot(part, beside, ".", alpha=0.6, **style)
+    bar = [[mean - low], [high - mean]]
+    ax.errorbar(mean, row, xerr=bar, fmt="o", **style)
 ax.axvline(0, color="black", lw=1)
 ax.axvline(published, color="black", lw=1, ls="--")
 ax.set_yticks(range(len(ARMS)), ARMS)
-ax.set(
-    xlim=(-1, 1),
-    ylim=(len(ARMS) - 0.5, -0.5),
-    xlabel="mean local coefficient ρ(x)",
-)
+ax.set(xlim=(-1, 1), ylim=(len(ARMS) - 0.5, -0.5))
+ax.set_xlabel("mean local coefficient ρ(x)")
 plt.close(figure)
 fill(
     "fig-ricci-local",
@@ -362,22 +353,20 @@ columns = {
 table = {
     "mean ρ(x), held-out images": {arm: f"{found[arm]:+.2f}" for arm in ARMS},
     "mean ρ(x), training images": {
-        arm: f"{on_training[arm]:+.2f}" for arm in on_training
+        arm: f"{value:+.2f}" for arm, value in on_training.items()
     },
 }
 for name, column in columns.items():
-    table[name] = {
-        arm: f"{over_seeds(arm, column=column).value:.3f}" for arm in ARMS
-    }
+    means = {arm: over_seeds(arm, column=column).value for arm in ARMS}
+    table[name] = {arm: f"{mean:.3f}" for arm, mean in means.items()}
 pd.DataFrame(table).fillna("–").T
 
 # %% tags=["remove-input"]
 # A random order of layers is as good as the true one if its coefficients, averaged over networks,
 # are as low as the true coefficient.
 random_orders = np.mean(orders, axis=0)
-as_low = (1 + (random_orders <= found["trained"].value).sum()) / (
-    1 + n_orders
-)
+as_low = (random_orders <= found["trained"].value).sum()
+as_low = (1 + as_low) / (1 + n_orders)
 orders_low, orders_high = np.percentile(random_orders, [2.5, 97.5])
 accuracy = over_seeds("trained", column="right, held out").value
 memorised = over_seeds("shuffled", column="right, training").value
@@ -408,25 +397,17 @@ to a way of writing a function down, and not to the function.
 # give accuracies between those of the untrained and the trained ones.
 
 # %% mystnb={"figure": {"caption": "Local coefficient against accuracy on held-out images, one point for each network.", "name": "fig-ricci-accuracy"}, "image": {"alt": "Scatter chart of the local Ricci coefficient against accuracy for untrained networks, networks stopped early, trained ones and ones with shuffled labels."}} tags=["hide-input"]
-others = local[
-    (local["measured on"] == "held out") & (local["arm"] != "rescaled")
-]
+others = local[local["measured on"] == "held out"]
+others = others[others["arm"] != "rescaled"]
 kinds = ["untrained", "stopped early", "trained", "shuffled"]
-figure, ax = plt.subplots(figsize=(7.2, 3.6))
+figure, ax = plt.subplots(figsize=(7.2, 3.1))
 for arm, colour, marker in zip(kinds, COLOURS, "osD^", strict=False):
     part = others[others["arm"] == arm]
-    ax.plot(
-        part["right, held out"],
-        part["ρ"],
-        marker,
-        color=colour,
-        label=arm,
-        alpha=0.8,
-    )
+    x, y = part["right, held out"], part["ρ"]
+    ax.plot(x, y, marker, color=colour, label=arm, alpha=0.8)
 ax.axhline(0, color="black", lw=1)
-ax.set(
-    xlabel="accuracy on held-out images", ylabel="mean local coefficient ρ(x)"
-)
+ax.set_xlabel("accuracy on held-out images")
+ax.set_ylabel("mean local coefficient ρ(x)")
 _ = ax.legend(fontsize=9)
 
 
@@ -434,10 +415,8 @@ _ = ax.legend(fontsize=9)
 def goes_with_accuracy(arms):
     """Spearman's correlation of accuracy with -ρ over networks, resampled by seed (95 %)."""
     part = others[others["arm"].isin(arms)]
-    by_seed = [
-        rows[["right, held out", "ρ"]].to_numpy()
-        for _, rows in part.groupby("seed")
-    ]
+    columns = part.set_index("seed")[["right, held out", "ρ"]]
+    by_seed = [columns.loc[[each]].to_numpy() for each in range(n_seeds)]
 
     def spearman(drawn):
         sample = np.concatenate([by_seed[i] for i in drawn])
@@ -470,20 +449,18 @@ is one reason why they can go together; networks of shuffled labels are trained 
 # layer), and it is a correlation of a few layers.
 
 # %% mystnb={"figure": {"caption": "Global coefficient by number of neighbours, one point for each network, trained against untrained. Left: the input counts as a layer; right: hidden layers only. Networks with a graph in several pieces are left out.", "name": "fig-ricci-global"}, "image": {"alt": "Two charts of the global Ricci coefficient against the share of neighbours, with points for trained and untrained networks, one chart with and one without the input layer."}} tags=["hide-input"]
-figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.6), sharey=True)
+figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
 for ax, layers in zip(axes, LAYERS, strict=True):
     for arm, colour, shift in zip(MAIN, COLOURS, (-0.1, 0.1), strict=False):
-        part = overall[
-            (overall["arm"] == arm) & (overall["layers"] == layers)
-        ]
+        part = overall[overall["arm"] == arm]
+        part = part[part["layers"] == layers]
         at = part["share"].map(neighbours_global.index) + shift
         ax.plot(at, part["ρ"], "o", color=colour, label=arm, alpha=0.7)
     ax.axhline(0, color="black", lw=1)
     names = [f"{100 * share:g} %" for share in neighbours_global]
     ax.set_xticks(range(len(names)), names)
-    ax.set(
-        title=layers, xlabel="neighbours, share of points", ylim=(-1.05, 1.05)
-    )
+    ax.set(title=layers, ylim=(-1.05, 1.05))
+    ax.set_xlabel("neighbours, share of points")
 axes[0].set_ylabel("global coefficient")
 _ = axes[0].legend(fontsize=9)
 
@@ -491,10 +468,8 @@ _ = axes[0].legend(fontsize=9)
 at_last = overall[overall["share"] == neighbours_global[-1]]
 by_arm = at_last.pivot(index=["layers", "seed"], columns="arm", values="ρ")
 difference = by_arm["trained"] - by_arm["untrained"]
-global_trained = {
-    layers: by_arm.loc[layers, "trained"].dropna().tolist()
-    for layers in LAYERS
-}
+of_trained = by_arm["trained"]
+global_trained = {way: of_trained[way].dropna().tolist() for way in LAYERS}
 paired = {layers: difference[layers].dropna().tolist() for layers in LAYERS}
 
 
@@ -640,7 +615,7 @@ record_finding(
 # %% [markdown]
 # ## What this does not show
 #
-# - That the papers' networks do the same: they train on 13,000 images with Adam at a fixed rate of
+# - What the papers' own networks do: these train on 13,000 images with Adam at a fixed rate of
 #   0.001 in one batch until 99 % of the training images are right (the second paper), or on raw pixels
 #   with RMSprop for 50 epochs (the first). Here it is a few hundred images in batches of 50, Adam with a
 #   falling rate and a set number of epochs, pixels between 0 and 1, and two outputs with a softmax in
@@ -656,7 +631,7 @@ record_finding(
 #   width 50 -p published -0.339`.
 # - A higher rate, `-p learning_rate 0.003`: the published number is for 0.001. How much does the
 #   local coefficient owe to it?
-# - Other numbers of neighbours: `-p neighbours 0.02`.
+# - A different number of neighbours: `-p neighbours 0.02`.
 # - Very wide networks, whose hidden layers need to move little in order to learn: `-p width 400`.
 # - With an internet connection, as many test points as were published: `topobook run ricci_flow --preset
 #   paper`.

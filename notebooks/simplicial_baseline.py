@@ -194,19 +194,16 @@ rows = []
 with one_thread(), torch.no_grad():
     for k in range(n_seeds):
         rng = np.random.default_rng([seed, k])
+        settings = {"batch_size": 50, "learning_rate": 0.005}
+        settings["seed"] = 1000 * seed + k
         rings = linked_rings(rng), linked_rings(rng)
         sets = {"rings": rings, "digits": even_and_odd(rng)}
         for data, name, weights in product(sets, FUNCTIONS, EPOCHS):
             training, (points, labels) = sets[data]
             sizes = points.shape[1], 2, depth, width, FUNCTIONS[name]
-            network = trained(
-                partial(fully_connected, *sizes),
-                *training,
-                epochs=EPOCHS[weights],
-                seed=1000 * seed + k,
-                batch_size=50,
-                learning_rate=0.005,
-            )
+            given = settings | {"epochs": EPOCHS[weights]}
+            build = partial(fully_connected, *sizes)
+            network = trained(build, *training, **given)
             layers = list(accumulate([points, *network], lambda x, f: f(x)))
             right = (layers[-1].argmax(1) == labels).float().mean().item()
             for metric, *found in betti_by_layer(layers, labels):
