@@ -236,14 +236,15 @@ given = {name: correlated("rate", "accuracy", name) for name in columns}
 partial_rank = correlated("rate", "accuracy", *CONTROLS)
 beside = {
     "with accuracy": {"rate": rank} | alone,
-    "rate with accuracy, given it": given | {"first three": partial_rank},
+    "rate with accuracy, given it": given
+    | {"all three controls": partial_rank},
 }
 labels_of = {
     "rate": "rate of decay",
     "rate_untrained": "untrained twin's rate",
     "parameters": "number of parameters",
 }
-order = ["rate", *columns, "first three"]
+order = ["rate", *CONTROLS, "all three controls", "width"]
 table = pd.DataFrame(beside, index=order).rename(labels_of)
 table.map(str).replace("nan", "")
 
@@ -433,7 +434,7 @@ pd.DataFrame(table).T
 #
 # - That the same holds for all architectures: the grid was chosen by us and is no sample of them. The
 #   intervals speak of grids like this one.
-# - That a steeper decay makes a network better. Networks that differ in their rate differ in more.
+# - That a steeper decay makes a network better: networks with different rates differ in other ways, too.
 # - What each activation function does at its own level: all three keep the sign of what they are
 #   given, so that at η = 0 the sublevel sets do not depend on which one follows.
 # - Whether decay ranks pretrained networks for a new task: see {doc}`ranking`.
