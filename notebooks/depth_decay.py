@@ -342,9 +342,7 @@ def depth_decay_verdict(pretrained, untrained):
             f"the decay is exactly 0 in {len(blank)} of {len(untrained)} untrained ones"
         )
     if above:
-        limits.append(
-            f"{', '.join(above)} end{'s' * (len(above) == 1)} above the minimum"
-        )
+        limits.append(f"{', '.join(above)} end above their minimum")
     if not limits:
         return (
             "reproduced",
