@@ -16,6 +16,11 @@
 # Everything in this book is counted with three numbers. This page says what they are, on shapes
 # small enough to check by eye, and then on a real activation volume. You need to know nothing first.
 
+# %% mystnb={"figure": {"caption": "Four shapes and their Betti numbers, as computed. The hollow box is drawn with its front opened: its cavity is the one point that is missing in the middle.", "name": "fig-shapes"}, "image": {"alt": "Four small shapes built of cubes: two separate boxes, a square ring, a box cut open to show a missing middle cube, and two rings linked through each other, each titled with its three Betti numbers."}} tags=["remove-input"]
+from topo_utils.book import place
+
+place("fig-shapes")
+
 # %% [markdown]
 # ## Parameters
 #
@@ -50,6 +55,7 @@ from topo_utils import (
     normalise,
     persistence,
 )
+from topo_utils.book import fill
 from topo_utils.plotting import (
     COLOURS,
     interactive_sublevel_sets,
@@ -59,6 +65,7 @@ from topo_utils.plotting import (
 )
 
 use_style()
+SPACE = {"projection": "3d"}
 
 
 def titled(text, betti):
@@ -72,15 +79,14 @@ def titled(text, betti):
 #
 # A set of points on a grid becomes a shape when neighbouring points are joined: two points one step
 # apart along an axis by an edge, four points of a unit square by that square, eight points of a
-# unit cube by that cube. Of such a shape in space, βₖ is the dimension of its k-th homology group with
+# unit cube by that cube. The shapes above are drawn as cubes, one a point: two points are joined when
+# their cubes share a face. Of such a shape in space, βₖ is the dimension of its k-th homology group with
 # coefficients in a field. In words:
 #
 # - **β₀** is the number of *components*: pieces that are not joined;
 # - **β₁** is the number of *tunnels*: independent loops that cannot be shrunk to a point within the
 #   shape. A ring has one; so has a solid torus;
 # - **β₂** is the number of *cavities*: hollows enclosed on all sides.
-#
-# Points are drawn as cubes here; two points are joined when their cubes share a face.
 
 
 # %% tags=["hide-cell"]
@@ -109,15 +115,15 @@ counted = {
     for name, shape in shapes.items()
 }
 
-# %% mystnb={"figure": {"caption": "Four shapes and their Betti numbers, as computed. The hollow box is drawn with its front opened: its cavity is the one point that is missing in the middle.", "name": "fig-shapes"}, "image": {"alt": "Four small shapes built of cubes: two separate boxes, a square ring, a box cut open to show a missing middle cube, and two rings linked through each other, each titled with its three Betti numbers."}} tags=["hide-input"]
-figure, axes = plt.subplots(
-    2, 2, figsize=(7.2, 6.4), subplot_kw={"projection": "3d"}
-)
+# %% tags=["hide-cell"]
+figure, axes = plt.subplots(2, 2, figsize=(7.2, 6.4), subplot_kw=SPACE)
 for ax, (name, shape) in zip(axes.flat, shapes.items(), strict=True):
     shown = shape.copy()
     if name == "a hollow box":
         shown[4, :, 5] = False  # only in the drawing
     plot_points(ax, shown, titled(name, counted[name]))
+plt.close(figure)
+fill("fig-shapes", figure)
 
 # %% tags=["remove-input"]
 pieces, tunnels, _ = counted["two linked rings"]
@@ -127,7 +133,7 @@ and {tunnels} tunnels, as it would for rings far from one another.
 """)
 
 # %% [markdown]
-# ## Which points are neighbours
+# ## Which points are neighbours?
 #
 # Two points that touch across a corner, but share no edge of the grid, are *not* joined: grid points
 # are the vertices of the complex (the V-construction). Had each grid point been a solid cube of its
@@ -155,9 +161,8 @@ pd.DataFrame(
 
 # %%
 photograph = load_sample_image("flower.jpg")
-grey = photograph[40:400:3, 120:480:3].mean(
-    axis=2
-)  # 0 (black) to 255 (white)
+# From 0 (black) to 255 (white).
+grey = photograph[40:400:3, 120:480:3].mean(axis=2)
 levels = np.linspace(0, 255, n_thresholds)
 photo_curves = betti_numbers(grey, levels)
 
@@ -226,22 +231,16 @@ nothing is left of the ReLU's output: at η = {below:.2f} the volume has Ω = {b
 # the book the threshold can be moved: as it rises, pieces appear and join, tunnels open and fill,
 # hollows close. The numbers beside the slider are those of this part, counted at each stop.
 
-# %% tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The sublevel set of a part of one block's output (12 channels up, 16 &times; 16 places at most), drawn as cubes.", "name": "fig-sublevel"}, "image": {"alt": "Three drawings of a block of cubes at rising thresholds: at the low one a few separate pieces, at the middle one a sponge full of tunnels, at the high one a solid with few holes."}} tags=["hide-input"]
 rows, columns = (slice(n // 2 - 8, n // 2 + 8) for n in volume.shape[1:])
 part = volume[:12, rows, columns].numpy().astype(float)
 quantiles = np.quantile(part, np.linspace(0.02, 0.98, 25))
 part_etas = np.unique([*quantiles, 0.0])
 part_betti = betti_numbers(part, part_etas)
 
-# %% mystnb={"figure": {"caption": "The sublevel set of a part of one block's output (12 channels up, 16 &times; 16 places at most), drawn as cubes.", "name": "fig-sublevel"}, "image": {"alt": "Three drawings of a block of cubes at rising thresholds: at the low one a few separate pieces, at the middle one a sponge full of tunnels, at the high one a solid with few holes."}} tags=["hide-input"]
-figure, axes = plt.subplots(
-    1, 3, figsize=(9, 3.6), subplot_kw={"projection": "3d"}
-)
-stops = [
-    len(part_etas) // 8,
-    len(part_etas) // 2,
-    len(part_etas) - 1 - len(part_etas) // 8,
-]
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.6), subplot_kw=SPACE)
+n = len(part_etas)
+stops = [n // 8, n // 2, n - 1 - n // 8]
 for ax, stop in zip(axes, stops, strict=True):
     shown = np.moveaxis(part <= part_etas[stop], 0, 2)
     title = titled(f"η = {part_etas[stop]:.2f}", part_betti[stop])
@@ -262,15 +261,13 @@ interactive_sublevel_sets("fig-sublevel", part, part_etas, start=stops[0])
 #   corners), less one for the outside: what is enclosed is cut off from it;
 # - the Euler characteristic χ = points − edges + squares − cubes is counted directly, and
 #   χ = β₀ − β₁ + β₂ leaves β₁ = β₀ + β₂ − χ.
-#
-# The result is exact.
 
 # %% tags=["remove-input"]
 crop = volume[:16, :16, :16]
 by_gudhi = betti_from_persistence(persistence(crop), etas)
 differing = (betti_numbers(crop, etas) != by_gudhi).any(axis=1).sum()
 Markdown(f"""
-Against GUDHI's persistent homology {{cite}}`gudhi`, on a part of the volume above
+The result is exact. Against GUDHI's persistent homology {{cite}}`gudhi`, on a part of the volume above
 ({" × ".join(map(str, crop.shape))} values), the two differ at **{differing}** of {len(etas)}
 thresholds; the tests of the package compare hundreds of random volumes.
 """)
