@@ -325,7 +325,7 @@ figure = draw(
 
 
 # %% tags=["hide-input"]
-def theta(curve):
+def theta_or_nan(curve):
     """The score, of a curve that has one."""
     return (
         theta_score(curve)
@@ -340,7 +340,10 @@ pd.DataFrame(
         "blocks": [curves[name].sizes["block"] for name in everything],
         "decay": [f"{fitted(curves[name])}" for name in everything],
         f"distance to {model}": ["–", *map(str, distances.values())],
-        "θ": [f"{Estimate(theta(curves[name])):.3f}" for name in everything],
+        "θ": [
+            f"{Estimate(theta_or_nan(curves[name])):.3f}"
+            for name in everything
+        ],
     },
     everything,
 )
