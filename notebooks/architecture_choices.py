@@ -112,7 +112,7 @@ configurations = list(product(activations, skips, depths, widths))
 n = len(set(configurations))
 if n < max(4, len(configurations)) or set(activations) - FUNCTIONS.keys():
     raise ValueError(
-        f"accepted: at least 4 configurations, none twice, of {', '.join(FUNCTIONS)}"
+        f"accepted: at least 4 configurations, none twice, activations of {', '.join(FUNCTIONS)}"
     )
 images, labels = load_images(dataset, image_size, n_images=None, seed=seed)
 if labels is None or n_images > n_test or n_test + n_labels > len(images):
@@ -176,22 +176,22 @@ rows = []
 with one_thread(), torch.no_grad():
     for configuration, k in product(configurations, range(n_seeds)):
         row = dict(zip(CHOICES, configuration, strict=True))
-        make, depth = partial(build, *configuration), row["depth"]
+        make = partial(build, *configuration)
+        rate_of = partial(rate, depth=row["depth"])
         random = np.random.default_rng([seed, k])
         draw = random.choice(pool, n_labels, replace=False)
         data = images[draw], labels[draw]
         settings = {"seed": 1000 * seed + k, "learning_rate": 0.01}
         network = trained(make, *data, epochs=epochs, **settings)
         twin = trained(make, *data, epochs=0, **settings)
-        row["rate_untrained"] = rate(
-            calibrate_batch_norm(twin, data[0]), depth
-        )
-        row["rate"] = rate(network, depth)
+        calibrate_batch_norm(twin, data[0])
+        row["untrained twin's rate"] = rate_of(twin)
+        row["rate"] = rate_of(network)
         for null in NULLS:  # the decay of Ω divided by the null's Ω
-            row[f"rate_over_{null}"] = row["rate"] - rate(
-                network, depth, null
-            )
-        row["parameters"] = sum(p.numel() for p in network.parameters())
+            of_null = rate_of(network, null=null)
+            row[f"rate_over_{null}"] = row["rate"] - of_null
+        sizes = [weights.numel() for weights in network.parameters()]
+        row["number of parameters"] = sum(sizes)
         row["accuracy"] = share_correct(network, held_out)
         row["accuracy_training"] = share_correct(network, draw)
         rows.append(row)
@@ -229,23 +229,15 @@ print(rank)
 # what is left when the ranks of the control are accounted for on both sides.
 
 # %% tags=["hide-input"]
-CONTROLS = ["rate_untrained", "depth", "parameters"]
-alone = {name: correlated(name, "accuracy") for name in CONTROLS}
-columns = [*CONTROLS, "width"]
-given = {name: correlated("rate", "accuracy", name) for name in columns}
-partial_rank = correlated("rate", "accuracy", *CONTROLS)
-beside = {
-    "with accuracy": {"rate": rank} | alone,
-    "rate with accuracy, given it": given
-    | {"all three controls": partial_rank},
-}
-labels_of = {
-    "rate": "rate of decay",
-    "rate_untrained": "untrained twin's rate",
-    "parameters": "number of parameters",
-}
-order = ["rate", *CONTROLS, "all three controls", "width"]
-table = pd.DataFrame(beside, index=order).rename(labels_of)
+CONTROLS = ["untrained twin's rate", "depth", "number of parameters"]
+alone, given = {"rate": rank}, {}
+for name in CONTROLS:
+    alone[name] = correlated(name, "accuracy")
+    given[name] = correlated("rate", "accuracy", name)
+given["all three"] = correlated("rate", "accuracy", *CONTROLS)
+given["width"] = correlated("rate", "accuracy", "width")
+columns = {"with accuracy": alone, "rate with accuracy, given it": given}
+table = pd.DataFrame(columns, index=["rate", *given])
 table.map(str).replace("nan", "")
 
 # %% tags=["remove-input"]
@@ -263,9 +255,9 @@ def direction(found):
 Markdown(f"""
 Over all {n} architectures, {direction(rank)}: the rank correlation is **{rank}**, and Pearson's is
 {linear}. The claim expects a positive one. The number of parameters alone has
-{alone["parameters"].value:.2f}, and the rate of the untrained twins
-{alone["rate_untrained"].value:.2f}. Given all three controls at once, {partial_rank} is left of the
-rate's correlation.
+{alone["number of parameters"].value:.2f}, and the rate of the untrained twins
+{alone["untrained twin's rate"].value:.2f}. Given all three controls at once, {given["all three"]} is
+left of the rate's correlation.
 
 With the accuracy on the images that the networks were trained on, the rate has a rank correlation of
 {rank_training.value:.2f}. Where this is as strong, the rate tells how well a network fits, and not only
@@ -280,7 +272,7 @@ how well it generalises.
 # %% tags=["remove-input"]
 within = given["width"]
 turned = (
-    "The sign is the opposite of that over all networks, so a steeper decay is not the better design."
+    "Its sign is the opposite of that over all networks: do not take steeper decay for better design."
     if rank.value * within.value < 0
     else ""
 )
@@ -388,7 +380,7 @@ def architecture_verdict(rank, partial, n_configurations, n_seeds):
 
 
 over_null = {k: correlated(f"rate_over_{k}", "accuracy") for k in NULLS}
-verdict, reason = architecture_verdict(rank, partial_rank, n, n_seeds)
+verdict, reason = architecture_verdict(rank, given["all three"], n, n_seeds)
 record_finding(
     claim="The rate of decay tells how well an architecture generalises",
     verdict=verdict,
@@ -397,12 +389,12 @@ record_finding(
     "same order and 0 is no relation.",
     numbers={
         "rank_correlation": rank,
-        "rank_correlation_given_controls": partial_rank,
+        "rank_correlation_given_controls": given["all three"],
         "rank_correlation_given_width": within,
         "pearson_correlation": linear,
-        "rank_correlation_of_untrained_twins": alone["rate_untrained"],
+        "rank_correlation_of_untrained_twins": alone["untrained twin's rate"],
         "rank_correlation_of_depth": alone["depth"],
-        "rank_correlation_of_parameters": alone["parameters"],
+        "rank_correlation_of_parameters": alone["number of parameters"],
         "rank_correlation_with_training_accuracy": rank_training,
     }
     | {f"rank_correlation_over_{k}": v for k, v in over_null.items()},
