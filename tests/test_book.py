@@ -1,5 +1,6 @@
 """The runner on a small book: what it makes, what it keeps, and what it refuses."""
 
+import ast
 import html
 import importlib.metadata
 import json
@@ -64,14 +65,12 @@ CHAPTER = (
     HEADER
     + """\
 # %%
-from topo_utils.book import glue, record_finding
+from IPython.display import Markdown
+from topo_utils.book import record_finding
 
 half = number / 2
 assert half < 100, "too large"
-glue(half=half)
-
-# %% [markdown]
-# Half of it is {glue:text}`half:.2f`.
+Markdown(f"Half of it is {half:.2f}.")
 
 # %%
 verdict = "reproduced" if half < 2 else "not reproduced"
@@ -120,7 +119,7 @@ def test_a_book_is_built_and_rebuilt(project, monkeypatch, capsys):
     assert index == project.build / "html" / "index.html"
     assert index.is_file()
     page = (project.build / "html" / "small.html").read_text()
-    assert "1.50" in page  # glued
+    assert "Half of it is 1.50." in page
     assert "Verdict: reproduced" in page
     assert "half: 1.5 [0.5, 2.5]" in (project.build / "html" / "intro.html").read_text()
     assert results(project) == {
@@ -286,8 +285,7 @@ def test_a_chapter_runs_in_this_python_whatever_is_around(tmp_path, monkeypatch,
         f"{header}\n\n# %% [markdown]\n# # Small\n\n"
         '# %% tags=["parameters"]\nnumber: list[float] = [float("inf")]\n\n'
         "# %%\nassert number != -1\nimport sys\nimport topo_utils.book\n"
-        "given, package = str(number), topo_utils.__file__\n"
-        "topo_utils.book.glue(python=sys.executable, package=package, given=given)\n"
+        "[sys.executable, topo_utils.__file__, str(number)]\n"
     )
     out = project.root / "out" / "{y}.ipynb"
     project.run("small", {"number": [1.0, -math.inf]}, out, progress=False)
@@ -297,13 +295,9 @@ def test_a_chapter_runs_in_this_python_whatever_is_around(tmp_path, monkeypatch,
     assert notebook.metadata.kernelspec.name == "python3"
     assert notebook.metadata.kernelspec.language == "python"
     assert used_parameters(notebook) == {"number": [1.0, -math.inf]}
-    told = {o.metadata.scrapbook.name: o.data for c in notebook.cells for o in c.get("outputs", [])}
-    told = {name: eval("".join(data.popitem()[1])) for name, data in told.items()}
-    assert told == {
-        "python": sys.executable,
-        "package": topo_utils.__file__,
-        "given": "[1.0, -inf]",
-    }
+    (output,) = notebook.cells[-1].outputs
+    told = ast.literal_eval("".join(output.data["text/plain"]))
+    assert told == [sys.executable, topo_utils.__file__, "[1.0, -inf]"]
 
 
 @pytest.fixture(scope="module")
@@ -328,6 +322,7 @@ def test_two_runs_are_compared(runs):
         "verdict": ("reproduced", "not reproduced"),
         "half": ("1.5 [0.5, 2.5]", "2.5 [1.5, 3.5]"),
         "a_double": ("6", "10"),
+        "paragraph 1": ("Half of it is 1.50.", "Half of it is 2.50."),
     }
     assert compare_runs(out / "a.ipynb", out / "a.ipynb") == {"parameters": {}, "results": {}}
     found = compare_runs(out / "a.ipynb", out / "c.ipynb")

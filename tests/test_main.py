@@ -474,7 +474,7 @@ def test_a_failed_chapter_says_where_and_why(project, capsys, code, wrong, todo)
     (project.notebooks / "small.py").write_text(CHAPTER.replace("half = number / 2", code))
     assert main(["run", "small"]) == 1
     first, *more, last = capsys.readouterr().err.partition("topobook: ")[2].splitlines()
-    assert re.match(r"chapter small failed in cell \S+ \(from topo_utils.book import glue", first)
+    assert re.match(r"chapter small failed in cell \S+ \(from IPython.display import Mark", first)
     assert first.endswith(f": {wrong[0]}")
     assert more == wrong[1:]
     kept = project.build / "runs" / "small.ipynb"

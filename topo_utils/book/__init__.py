@@ -20,7 +20,7 @@ from topo_utils.book import pages as _pages
 from topo_utils.book import run as _run
 from topo_utils.book.chapters import AtLeast, NonEmpty, Parameter
 from topo_utils.book.errors import BookError, UsageError
-from topo_utils.book.findings import VERDICTS, compare_runs, fill, glue, place, record_finding
+from topo_utils.book.findings import VERDICTS, compare_runs, fill, place, record_finding
 
 __all__ = [
     "VERDICTS",
@@ -32,7 +32,6 @@ __all__ = [
     "UsageError",
     "compare_runs",
     "fill",
-    "glue",
     "place",
     "record_finding",
 ]

@@ -20,14 +20,6 @@ VERDICTS = tuple(_BOXES)
 _FINDING = "topobook_finding"  # key in the metadata of the output that shows a verdict
 
 
-def glue(**values):
-    """Make values of the run available to the chapter's prose as ``{glue:text}`name:format```."""
-    from myst_nb import glue as glue_one
-
-    for name, value in values.items():
-        glue_one(name, value.item() if hasattr(value, "item") else value, display=False)
-
-
 _places = set()  # for which `place` has made room in this kernel
 
 
