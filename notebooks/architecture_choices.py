@@ -11,26 +11,31 @@
 # ---
 
 # %% [markdown]
-# # The rate of decay and generalisation
+# # Does the rate of decay tell how well an architecture generalises?
 #
-# The claim, in the words of the paper's abstract {cite}`suresh2023`: "The rate of decay in
-# topological complexity (as a metric) helps quantify the impact of architectural choices on the
-# generalization ability."
-#
-# If so, networks that differ only in their architecture, trained on the same few labels, should
-# come in nearly the same order by their rate of decay as by their accuracy on images that they have
-# not seen. And the rate should say more than what is known without any training: how deep the
-# network is, how many parameters it has, and how its untrained twin decays.
-#
-# This page is a notebook: change the values under *Parameters*, and run all its cells again.
+# > The rate of decay in topological complexity (as a metric) helps quantify the impact of
+# > architectural choices on the generalization ability.
+# >
+# > — the paper's abstract, {cite:t}`suresh2023`
+
+# %% tags=["remove-input"]
+from topo_utils.book import place
+
+place("answer")
+
+# %% mystnb={"figure": {"caption": "Accuracy against rate of decay.", "name": "fig-architecture-scatter"}, "image": {"alt": "Scatter chart of test accuracy against rate of decay, one point for each architecture, coloured by activation function, triangles for skip connections and circles for plain ones."}} tags=["remove-input"]
+place("fig-architecture-scatter")
+
+# %% [markdown]
+# You need to know what the decay of a network is: {doc}`depth_decay` fits it. Its *rate* here is minus
+# that slope, so that a larger rate is a steeper fall of complexity with depth.
 
 # %% [markdown]
 # ## Parameters
 #
-# All combinations of the first four lists are trained, each from several seeds. A seed draws the
-# labelled images, the initial weights and the order of training.
+# This page is a notebook: change these values and run all its cells again, or type what the box says.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 from topo_utils.book import AtLeast, NonEmpty
 
 # The images: digits or mnist_5k (or another data set with at least n_test + n_labels images).
@@ -63,25 +68,26 @@ seed: AtLeast[0] = 0
 # %% [markdown]
 # ## Method
 #
-# Every network has a stem and blocks of one 3 × 3 convolution with batch norm and activation; the
-# image is halved once, midway. With skip connections a block's input is added before the
-# activation. Complexity Ω = β₀ + β₁ + β₂ is read at the stem and at every block, on held-out images.
-# All three activation functions keep the sign of what they are given, so that at η = 0 the sublevel
-# sets are where the sum before the activation is not positive, whichever function follows.
+# All combinations of the first four lists are trained, each from several seeds. A seed draws the
+# labelled images, the initial weights and the order of training. A network has a stem and blocks: one
+# 3 × 3 convolution each, batch norm, activation. The image is halved once, midway. With a skip
+# connection, a block's input is added before the activation.
 #
-# The rate of decay is minus the slope of log(1 + mean Ω) on relative depth ({doc}`depth_decay`). The
-# untrained twin has the same initial weights, its batch norm set to the statistics of the same
-# training images, and has learned nothing else.
+# Complexity Ω = β₀ + β₁ + β₂ is counted at the stem and at every block, on held-out images. The
+# untrained twin has the same initial weights and the batch-norm statistics of the same images.
+#
+# Correlations are taken over architectures, each the mean over its seeds. Intervals (95 %) come from a
+# bootstrap that draws architectures and, within each, seeds.
 
-# %%
-import itertools
+# %% tags=["hide-cell"]
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import Markdown
 from matplotlib import pyplot as plt
-from matplotlib.lines import Line2D
 from torch import nn
 
 from topo_utils import (
@@ -93,13 +99,30 @@ from topo_utils import (
     load_images,
     topological_complexity,
 )
-from topo_utils.book import glue, record_finding
+from topo_utils.book import fill, record_finding
 from topo_utils.intervals import resamples
 from topo_utils.plotting import COLOURS, use_style
 from topo_utils.training import one_thread, trained
 
 use_style()
 FUNCTIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+NULLS = {"volume": "shuffled", "within_channels": "shuffled in channels"}
+CHOICES = ["activation", "skip", "depth", "width"]
+configurations = list(product(activations, skips, depths, widths))
+n = len(set(configurations))
+if n < max(4, len(configurations)) or set(activations) - FUNCTIONS.keys():
+    raise ValueError(
+        f"accepted: at least 4 configurations, none twice, activations of {', '.join(FUNCTIONS)}"
+    )
+images, labels = load_images(dataset, image_size, n_images=None, seed=seed)
+if labels is None or n_images > n_test or n_test + n_labels > len(images):
+    raise ValueError(
+        f"{dataset} has {len(images)} images; needed: n_test + n_labels = {n_test + n_labels} with "
+        "labels, and n_images up to n_test"
+    )
+n_classes = int(labels.max()) + 1
+shuffled = np.random.default_rng(seed).permutation(len(images))
+held_out, pool = shuffled[:n_test], shuffled[n_test:]
 
 
 class Block(nn.Module):
@@ -108,52 +131,29 @@ class Block(nn.Module):
     def __init__(self, channels, width, activation, skip=False, halve=False):
         super().__init__()
         self.skip, self.halve = skip, halve
-        self.convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.norm, self.activation = nn.BatchNorm2d(width), activation()
 
     def forward(self, x):
         x = nn.functional.avg_pool2d(x, 2) if self.halve else x
-        y = self.norm(self.convolution(x))
+        y = self.norm(self.conv(x))
         return self.activation(x + y if self.skip else y)
 
 
 def build(activation, skip, depth, width):
     """The network: its children are the stem (0), the blocks (1 to depth) and the head."""
-    function = FUNCTIONS[activation]
-    blocks = [Block(width, width, function, skip, halve=i == depth // 2) for i in range(depth)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)]
-    return nn.Sequential(Block(3, width, function), *blocks, *head)
+    block = partial(Block, width=width, activation=FUNCTIONS[activation])
+    blocks = [
+        block(width, skip=skip, halve=i == depth // 2) for i in range(depth)
+    ]
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)
+    return nn.Sequential(block(3), *blocks, *head)
 
 
-# %% tags=["hide-input"]
-unknown = sorted(set(activations) - FUNCTIONS.keys())
-configurations = list(itertools.product(activations, skips, depths, widths))
-if unknown or len(set(configurations)) < max(4, len(configurations)):
-    raise ValueError(
-        f"{len(configurations)} configurations, unknown activations: {unknown}; needed: at least 4 "
-        f"configurations, none twice, with activations of {', '.join(FUNCTIONS)}"
-    )
-if min(*depths, *widths, n_seeds, epochs) < 1 or image_size < 4 or not 2 <= n_images <= n_test:
-    raise ValueError(
-        "accepted: depths, widths, n_seeds, epochs from 1, image_size from 4, n_images from 2 to "
-        "n_test"
-    )
-images, labels = load_images(dataset, image_size, n_images=None, seed=seed)
-if labels is None or n_test + n_labels > len(images) or n_labels < 2:
-    raise ValueError(
-        f"{dataset} has {len(images)} images{' without labels' if labels is None else ''}; needed: "
-        f"n_test + n_labels = {n_test + n_labels} with labels, n_labels from 2"
-    )
-n_classes = int(labels.max()) + 1
-shuffled = np.random.default_rng(seed).permutation(len(images))
-held_out, pool = shuffled[:n_test], shuffled[n_test:]
-
-
-def accuracy(network, index):
-    return (network(images[index]).argmax(1) == labels[index]).float().mean().item()
-
-
-NULLS = {"volume": "all values shuffled", "within_channels": "shuffled within channels"}
+def share_correct(network, index):
+    """Accuracy on the images of an index."""
+    right = network(images[index]).argmax(1) == labels[index]
+    return right.float().mean().item()
 
 
 def rate(network, depth, null=None):
@@ -168,210 +168,186 @@ def rate(network, depth, null=None):
         device="cpu",
         progress=False,
     )
-    return -decay(topological_complexity(profile).sel(threshold=threshold), n_bootstrap=1).slope
+    omega = topological_complexity(profile).sel(threshold=threshold)
+    return -decay(omega, n_bootstrap=1).slope
 
 
 rows = []
 with one_thread(), torch.no_grad():
-    for configuration in configurations:
-        activation, skip, depth, width = configuration
+    for configuration, k in product(configurations, range(n_seeds)):
+        row = dict(zip(CHOICES, configuration, strict=True))
         make = partial(build, *configuration)
-        for k in range(n_seeds):
-            draw = np.random.default_rng([seed, k]).choice(pool, n_labels, replace=False)
-            data = images[draw], labels[draw]
-            settings = {"seed": 1000 * seed + k, "learning_rate": 0.01}
-            twin = trained(make, *data, epochs=0, **settings)
-            calibrate_batch_norm(twin, data[0])
-            network = trained(make, *data, epochs=epochs, **settings)
-            rows.append(
-                {
-                    "activation": activation,
-                    "skip": skip,
-                    "depth": depth,
-                    "width": width,
-                    "parameters": sum(p.numel() for p in network.parameters()),
-                    "rate": (measured := rate(network, depth)),
-                    # The slope of log Ω less that of the null: the decay of Ω divided by the null's.
-                    **{f"rate_over_{n}": measured - rate(network, depth, n) for n in NULLS},
-                    "rate_untrained": rate(twin, depth),
-                    "accuracy": accuracy(network, held_out),
-                    "accuracy_training": accuracy(network, draw),
-                }
-            )
+        rate_of = partial(rate, depth=row["depth"])
+        random = np.random.default_rng([seed, k])
+        draw = random.choice(pool, n_labels, replace=False)
+        data = images[draw], labels[draw]
+        settings = {"seed": 1000 * seed + k, "learning_rate": 0.01}
+        network = trained(make, *data, epochs=epochs, **settings)
+        twin = trained(make, *data, epochs=0, **settings)
+        calibrate_batch_norm(twin, data[0])
+        row["untrained twin's rate"] = rate_of(twin)
+        row["rate"] = rate_of(network)
+        for null in NULLS:  # the decay of Ω divided by the null's Ω
+            of_null = rate_of(network, null=null)
+            row[f"rate_over_{null}"] = row["rate"] - of_null
+        sizes = [weights.numel() for weights in network.parameters()]
+        row["number of parameters"] = sum(sizes)
+        row["accuracy"] = share_correct(network, held_out)
+        row["accuracy_training"] = share_correct(network, draw)
+        rows.append(row)
 networks = pd.DataFrame(rows)
 
-# %% [markdown]
-# ## Rate of decay and accuracy
+rng = np.random.default_rng(seed)
+chosen = resamples(n, 2000, rng)[:, :, None]
+chosen_seeds = rng.integers(n_seeds, size=(2000, n, n_seeds))
 
-# %% mystnb={"figure": {"caption": "Accuracy on held-out images against the rate of decay; one point a configuration, its mean over seeds, with one standard error each way. Larger points: wider networks.", "name": "fig-architecture-scatter"}, "image": {"alt": "Scatter chart of test accuracy against rate of decay, one point for each architecture, coloured by activation function, triangles for skip connections and circles for plain ones."}} tags=["hide-input"]
-by_configuration = networks.groupby(["activation", "skip", "depth", "width"], sort=False)
+
+def of_configurations(column):
+    """A column's means over seeds: as found (first row), and in every resample."""
+    table = networks[column].to_numpy(dtype=float).reshape(n, n_seeds)
+    resampled = table[chosen, chosen_seeds].mean(axis=2)
+    # Rounded, so that sums in another order do not break ties.
+    return np.round(np.vstack([table.mean(axis=1), resampled]), 9)
+
+
+# %%
+def correlated(x, y, *given, ranks=True):
+    """Correlation of two columns over architectures, given others."""
+    columns = map(of_configurations, (x, y, *given))
+    found = correlation(*columns, ranks=ranks)
+    return Estimate.from_draws(found[0], found[1:])
+
+
+rank = correlated("rate", "accuracy")
+print(rank)
+
+# %% [markdown]
+# ## What does the correlation owe to simpler things?
+#
+# The rate should say more than what is known without any training: how deep the network is, how many
+# parameters it has, and how its untrained twin decays. A rank correlation *given* such a control is
+# what is left when the ranks of the control are accounted for on both sides.
+
+# %% tags=["hide-input"]
+CONTROLS = ["untrained twin's rate", "depth", "number of parameters"]
+alone, given = {"rate": rank}, {}
+for name in CONTROLS:
+    alone[name] = correlated(name, "accuracy")
+    given[name] = correlated("rate", "accuracy", name)
+given["all three"] = correlated("rate", "accuracy", *CONTROLS)
+given["width"] = correlated("rate", "accuracy", "width")
+columns = {"with accuracy": alone, "rate with accuracy, given it": given}
+table = pd.DataFrame(columns, index=["rate", *given])
+table.map(str).replace("nan", "")
+
+# %% tags=["remove-input"]
+linear = correlated("rate", "accuracy", ranks=False)
+rank_training = correlated("rate", "accuracy_training")
+
+
+def direction(found):
+    """What a correlation of rate and accuracy says, as far as its interval goes."""
+    if found.low <= 0 <= found.high:
+        return "steeper decay may go with higher or with lower accuracy"
+    return f"steeper decay goes with {'higher' if found.low > 0 else 'lower'} accuracy"
+
+
+Markdown(f"""
+Over all {n} architectures, {direction(rank)}: the rank correlation is **{rank}**, and Pearson's is
+{linear}. The claim expects a positive one. The number of parameters alone has
+{alone["number of parameters"].value:.2f}, and the rate of the untrained twins
+{alone["untrained twin's rate"].value:.2f}. Given all three controls at once, {given["all three"]} is
+left of the rate's correlation.
+
+With the accuracy on the images that the networks were trained on, the rate has a rank correlation of
+{rank_training.value:.2f}. Where this is as strong, the rate tells how well a network fits, and not only
+how well it generalises.
+""")
+
+# %% [markdown]
+# ## Does it hold among networks of one width?
+#
+# Wider networks have more values to count, and more parameters to learn with.
+
+# %% tags=["remove-input"]
+within = given["width"]
+turned = (
+    "Its sign is the opposite of that over all networks: do not take steeper decay for better design."
+    if rank.value * within.value < 0
+    else ""
+)
+Markdown(f"""
+Given the width ({len(widths)} here), {direction(within)}: the rank correlation is **{within}**. {turned}
+""")
+
+# %% [markdown]
+# ## How well did the networks learn?
+
+# %% tags=["remove-input"]
+by_configuration = networks.groupby(CHOICES, sort=False)
 means = by_configuration.mean()
+accuracy = means["accuracy"]
+
+
+def described(name):
+    activation, skip, depth, width = name
+    wiring = "skip" if skip else "plain"
+    return f"{activation}, {wiring}, {depth} blocks, {width} channels"
+
+
+Markdown(f"""
+Each architecture was trained from {n_seeds} seeds on {n_labels} labelled images of `{dataset}` and
+measured at η = {threshold:g}. Its mean accuracy on held-out images goes from {accuracy.min():.3f}
+({described(accuracy.idxmin())}) to {accuracy.max():.3f} ({described(accuracy.idxmax())}); on the
+training images the lowest mean is {means["accuracy_training"].min():.3f}.
+""")
+
+# %% tags=["hide-cell"]
 errors = by_configuration.std(ddof=1).fillna(0) / np.sqrt(n_seeds)
 colours = dict(zip(FUNCTIONS, COLOURS, strict=False))
 figure, ax = plt.subplots()
 for name, mean in means.iterrows():
-    activation, skip, depth, width = name
+    activation, skip, _, width = name
     ax.errorbar(
-        mean["rate"],
-        mean["accuracy"],
-        xerr=errors.loc[name, "rate"],
-        yerr=errors.loc[name, "accuracy"],
-        fmt="^" if skip else "o",
+        *mean[["rate", "accuracy"]],
+        *errors.loc[name, ["accuracy", "rate"]],
+        "^" if skip else "o",
         color=colours[activation],
         markersize=4 + 5 * width / max(widths),
         elinewidth=0.8,
         alpha=0.8,
     )
-handles = [Line2D([], [], color=colours[a], marker="s", ls="", label=a) for a in activations]
-for skip, marker, label in ((False, "o", "plain"), (True, "^", "skip")):
-    if skip in skips:
-        handles.append(Line2D([], [], color="#555555", marker=marker, ls="", label=label))
-ax.set(
-    xlabel="rate of decay (minus the slope of log(1 + mean Ω) on relative depth)",
-    ylabel="accuracy on held-out images",
+keys = [(name, colours[name], "s") for name in activations]
+keys += [
+    ("skip", "#555555", "^") if skip else ("plain", "#555555", "o")
+    for skip in skips
+]
+for label, colour, marker in keys:
+    ax.plot([], [], marker, color=colour, label=label)
+ax.set_xlabel(
+    "rate of decay (minus the slope of log(1 + mean Ω) on relative depth)"
 )
-_ = figure.legend(handles=handles, ncols=5, fontsize=9, loc="outside upper center")
-
-# %% [markdown]
-# ## The correlation, and what it owes to simpler things
-#
-# Correlations are taken over configurations, each the mean over its seeds. Their intervals (95 %)
-# come from a bootstrap that draws configurations and, within each, seeds. A partial rank
-# correlation is what is left when the ranks of the control are accounted for on both sides (0 where
-# nothing is left; a column that does not vary correlates with nothing). The grid of architectures
-# was chosen by us and is no sample of all architectures: the intervals speak of grids like this one.
-
-# %%
-CONTROLS = {
-    "untrained twin's rate": "rate_untrained",
-    "depth": "depth",
-    "number of parameters": "parameters",
-}
-rng = np.random.default_rng(seed)
-chosen = resamples(len(configurations), 2000, rng)[:, :, None]
-chosen_seeds = rng.integers(n_seeds, size=(2000, len(configurations), n_seeds))
-
-
-def values(name):
-    """Of each configuration, the mean over seeds: as found (first row), and in every resample."""
-    table = networks[name].to_numpy(dtype=float).reshape(len(configurations), n_seeds)
-    # Rounded, so that sums in another order do not break ties.
-    resampled = table[chosen, chosen_seeds].mean(axis=2)
-    return np.round(np.vstack([table.mean(axis=1), resampled]), 9)
-
-
-def over_configurations(x, y, controls=(), **settings):
-    """The correlation of two columns, given controls, and its interval."""
-    found = correlation(*map(values, (x, y, *controls)), **settings)
-    return Estimate.from_draws(found[0], found[1:])
-
-
-rank = over_configurations("rate", "accuracy")
-linear = over_configurations("rate", "accuracy", ranks=False)
-partial_rank = over_configurations("rate", "accuracy", tuple(CONTROLS.values()))
-alone = {label: over_configurations(name, "accuracy") for label, name in CONTROLS.items()}
-given = {
-    label: over_configurations("rate", "accuracy", (name,)) for label, name in CONTROLS.items()
-}
-rank_training = over_configurations("rate", "accuracy_training")
-within = over_configurations("rate", "accuracy", ("width",))
-over_null = {
-    null: [
-        over_configurations(f"rate_over_{null}", "accuracy", controls)
-        for controls in ((), tuple(CONTROLS.values()))
-    ]
-    for null in NULLS
-}
-
-
-pd.DataFrame(
-    {
-        "with accuracy": [*map(str, (rank, *alone.values())), "", ""],
-        "decay with accuracy, given it": [
-            "",
-            *map(str, (*given.values(), partial_rank, within)),
-        ],
-    },
-    index=["rate of decay", *CONTROLS, "all three controls", "width alone"],
-)
-
-# %% tags=["remove-cell"]
-lowest, highest = means["accuracy"].idxmin(), means["accuracy"].idxmax()
-
-
-def described(name):
-    activation, skip, depth, width = name
-    return f"{activation}, {'skip' if skip else 'plain'}, {depth} blocks, {width} channels"
-
-
-glue(
-    n_configurations=len(configurations),
-    n_seeds=n_seeds,
-    n_labels=n_labels,
-    images_name=dataset,
-    eta=threshold,
-    accuracy_low=means["accuracy"].min(),
-    accuracy_high=means["accuracy"].max(),
-    lowest=described(lowest),
-    highest=described(highest),
-    training_low=means["accuracy_training"].min(),
-    rank=rank.value,
-    rank_low=rank.low,
-    rank_high=rank.high,
-    linear=linear.value,
-    linear_low=linear.low,
-    linear_high=linear.high,
-    partial=partial_rank.value,
-    partial_low=partial_rank.low,
-    partial_high=partial_rank.high,
-    untrained=alone["untrained twin's rate"].value,
-    parameters_rank=alone["number of parameters"].value,
-    training_rank=rank_training.value,
-    within=within.value,
-    within_low=within.low,
-    within_high=within.high,
-    n_widths=len(widths),
+ax.set_ylabel("accuracy on held-out images")
+figure.legend(ncols=5, fontsize=9, loc="outside upper center")
+plt.close(figure)
+fill(
+    "fig-architecture-scatter",
+    figure,
+    caption=f"{direction(rank).capitalize()} over {n} architectures. One point an architecture, its "
+    "mean over seeds, with one standard error each way; larger points are wider networks.",
 )
 
 # %% [markdown]
-# {glue:text}`n_configurations` configurations with {glue:text}`n_seeds` seeds each were trained on
-# {glue:text}`n_labels` labelled images of {glue:text}`images_name` and measured at
-# η = {glue:text}`eta`. Their mean accuracy on held-out images goes from
-# {glue:text}`accuracy_low:.3f` ({glue:text}`lowest`) to {glue:text}`accuracy_high:.3f`
-# ({glue:text}`highest`); on the images that they were trained on, the lowest mean is
-# {glue:text}`training_low:.3f`.
+# ## The rule
 #
-# The rank correlation of the rate of decay with accuracy is {glue:text}`rank:.2f`
-# [{glue:text}`rank_low:.2f`, {glue:text}`rank_high:.2f`]; a positive one is what the claim expects.
-# Pearson's is {glue:text}`linear:.2f` [{glue:text}`linear_low:.2f`, {glue:text}`linear_high:.2f`].
-# For comparison, the decay of the untrained twins has a rank correlation of
-# {glue:text}`untrained:.2f` with the accuracy of the networks that were trained, and the number of
-# parameters one of {glue:text}`parameters_rank:.2f`. Given all three controls at once,
-# {glue:text}`partial:.2f` [{glue:text}`partial_low:.2f`, {glue:text}`partial_high:.2f`] is left of
-# the rate's correlation.
-#
-# Wider networks have more values to count, and more parameters to learn with. Among networks of one
-# width ({glue:text}`n_widths` widths here; the rank correlation given the width) the rate's
-# correlation is {glue:text}`within:.2f` [{glue:text}`within_low:.2f`,
-# {glue:text}`within_high:.2f`]: compare its sign with that of the correlation over all networks
-# before reading a steeper decay as the better design.
-#
-# The rate's rank correlation with the accuracy on the training images is
-# {glue:text}`training_rank:.2f`: where this is as strong, the rate tells how well a network fits,
-# and not only how well it generalises.
-
-# %% [markdown]
-# ## Verdict
-#
-# The rule was fixed beforehand: *inconclusive* with fewer than 12 configurations or 5 seeds, or where
-# all have the same rate of decay, or the same accuracy. Else
-# *reproduced* when the interval of the rank correlation lies above 0 (steeper decay goes with
-# higher accuracy) and that of the partial one, given all three controls, does too; *reproduced with
-# limits* when only the first does; *not reproduced* when the first lies below 0 or within ±0.3;
-# *inconclusive* otherwise.
+# Fixed beforehand: *inconclusive* with fewer than 12 architectures or 5 seeds, or where all have the
+# same rate of decay, or the same accuracy. Otherwise *reproduced* when the interval of the rank
+# correlation lies above 0 (steeper decay goes with higher accuracy) and that of the partial one, given
+# all three controls, does too; *reproduced with limits* when only the first does; *not reproduced* when
+# the first lies below 0 or within ±0.3; *inconclusive* if none of this holds.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 def architecture_verdict(rank, partial, n_configurations, n_seeds):
     """Verdict and reason; `rank` and `partial` are correlations with their intervals."""
     if n_configurations < 12 or n_seeds < 5:
@@ -379,33 +355,41 @@ def architecture_verdict(rank, partial, n_configurations, n_seeds):
             f"{n_configurations} configurations with {n_seeds} seeds each; the rule asks for 12 "
             "and 5."
         )
-    if rank.low == rank.high == 0:  # as where the threshold lies beyond all values
-        return "inconclusive", "the rate of decay, or the accuracy, is the same in all networks."
+    # As where the threshold lies beyond all values.
+    if rank.low == rank.high == 0:
+        reason = (
+            "The rate of decay, or the accuracy, is the same in all networks."
+        )
+        return "inconclusive", reason
     if rank.low > 0:
+        reason = "Steeper decay goes with higher accuracy,"
+        controls = "the untrained twin's decay, the depth and the number of parameters"
         if partial.low > 0:
-            return "reproduced", (
-                "steeper decay goes with higher accuracy, also given the untrained twin's decay, "
-                "the depth and the number of parameters."
-            )
-        return "reproduced with limits", (
-            "steeper decay goes with higher accuracy, but not beyond what the untrained twin's "
-            "decay, the depth and the number of parameters tell."
+            return "reproduced", f"{reason} also given {controls}."
+        return (
+            "reproduced with limits",
+            f"{reason} but not beyond what {controls} tell.",
         )
     if rank.high < 0:
-        return "not reproduced", "steeper decay goes with lower accuracy."
+        return "not reproduced", "Steeper decay goes with lower accuracy."
     if rank.low > -0.3 and rank.high < 0.3:
-        return "not reproduced", "the rate of decay and accuracy are nearly unrelated."
-    return "inconclusive", "the interval of the rank correlation contains 0 and is wide."
+        reason = "The rate of decay and accuracy are nearly unrelated."
+        return "not reproduced", reason
+    reason = "The interval of the rank correlation contains 0 and is wide."
+    return "inconclusive", reason
 
 
-verdict, reason = architecture_verdict(rank, partial_rank, len(configurations), n_seeds)
+over_null = {k: correlated(f"rate_over_{k}", "accuracy") for k in NULLS}
+verdict, reason = architecture_verdict(rank, given["all three"], n, n_seeds)
 record_finding(
     claim="The rate of decay tells how well an architecture generalises",
     verdict=verdict,
-    reason=reason[0].upper() + reason[1:],
+    reason=f"{reason} Given the width, the rank correlation is {within}.",
+    headline=f"Rank correlation of rate and accuracy over {n} architectures: {rank}, where 1 is the "
+    "same order and 0 is no relation.",
     numbers={
         "rank_correlation": rank,
-        "rank_correlation_given_controls": partial_rank,
+        "rank_correlation_given_controls": given["all three"],
         "rank_correlation_given_width": within,
         "pearson_correlation": linear,
         "rank_correlation_of_untrained_twins": alone["untrained twin's rate"],
@@ -413,34 +397,45 @@ record_finding(
         "rank_correlation_of_parameters": alone["number of parameters"],
         "rank_correlation_with_training_accuracy": rank_training,
     }
-    | {f"rank_correlation_over_{null}": each[0] for null, each in over_null.items()},
+    | {f"rank_correlation_over_{k}": v for k, v in over_null.items()},
 )
 
 # %% [markdown]
-# ## The verdict again, divided by each null
+# ## Does the verdict stay when shuffled values are divided out?
 #
-# Part of a decay is that of the volumes and of the values in them (see {doc}`controls`). Here is the
-# same with the decay of Ω divided by what each block's values give when they are shuffled: all of
+# Part of a decay is that of the volumes and of the values in them (see {doc}`controls`). Here the rule
+# is applied to the decay of Ω divided by what each block's values give when they are shuffled: all of
 # them, or within channels.
 
 # %% tags=["hide-input"]
-columns = {"Ω": (rank, partial_rank)} | {f"Ω / {NULLS[n]}": over_null[n] for n in NULLS}
-pd.DataFrame(
-    {
-        name: {
-            "with accuracy": str(plain),
-            "given all three controls": str(given_all),
-            "by the rule": architecture_verdict(plain, given_all, len(configurations), n_seeds)[0],
-        }
-        for name, (plain, given_all) in columns.items()
+table = {}
+for null in NULLS:
+    both = (
+        over_null[null],
+        correlated(f"rate_over_{null}", "accuracy", *CONTROLS),
+    )
+    table[f"Ω / {NULLS[null]}"] = {
+        "with accuracy": str(both[0]),
+        "given all three controls": str(both[1]),
+        "by the rule": architecture_verdict(*both, n, n_seeds)[0],
     }
-).T
+pd.DataFrame(table).T
+
+# %% [markdown]
+# ## What this does not show
+#
+# - That the same holds for all architectures: the grid was chosen by us and is no sample of them. The
+#   intervals speak of grids like this one.
+# - That a steeper decay makes a network better: networks with different rates differ in other ways, too.
+# - What each activation function does at its own level: all three keep the sign of what they are
+#   given, so that at η = 0 the sublevel sets do not depend on which one follows.
+# - Whether decay ranks pretrained networks for a new task: see {doc}`ranking`.
 
 # %% [markdown]
 # ## What to try next
 #
-# - One width only: `-p widths "[16]" -p depths "[2, 4, 6]"`. What is left when all networks are
-#   nearly of one size?
+# - One width only: `-p widths "[16]" -p depths "[2, 4, 6]"`. What is left when all networks have
+#   nearly the same size?
 # - Other images: `-p dataset mnist_5k -p image_size 14`.
 # - More labels: `-p n_labels 600`. Accuracies come closer; does their order stay?
 # - Another threshold: `-p threshold 0.5`. Which of the three activation functions moves?
@@ -452,9 +447,8 @@ pd.DataFrame(
 # :label: ex-architecture-choices-1
 # ```
 #
-# A correlation over all configurations can be made by differences between groups. Compute the rank
-# correlation of rate and accuracy, over the means of configurations, within each activation
-# function alone.
+# A correlation over all architectures may come from differences between groups. Compute the rank
+# correlation of rate and accuracy, over the means of architectures, within each activation function.
 #
 # ```{exercise-end}
 # ```
@@ -464,15 +458,17 @@ pd.DataFrame(
 # :class: dropdown
 # ```
 #
-# With few configurations a group, these numbers are coarse: with two there is nothing between −1
-# and 1. They are to be read beside their number, and have no interval here.
+# With few architectures in a group these numbers are coarse: with two, only −1 and 1 are possible.
+# Read each beside its number of architectures; they have no interval here.
 
 # %%
 pd.DataFrame(
     {
         activation: {
-            "configurations": len(group),
-            "rank correlation": group[["rate", "accuracy"]].corr(method="spearman").iloc[0, 1],
+            "architectures": len(group),
+            "rank correlation": group[["rate", "accuracy"]]
+            .corr(method="spearman")
+            .iloc[0, 1],
         }
         for activation, group in means.groupby(level="activation", sort=False)
     }
@@ -494,10 +490,10 @@ pd.DataFrame(
 # :class: dropdown
 #
 # Yes (Simpson's paradox). Let wide networks have both a steeper decay and a higher accuracy than
-# narrow ones, and let the accuracy fall with the rate within each width: two clouds that slope
-# down, the second one up and to the right of the first. Over all, the line goes up. The claim is
-# that the rate tells something about generalisation. If the width, which one knows without
-# training, tells the same, the rate adds nothing to it, and within a width it points the wrong way:
-# so the number for a fixed width (or given width, depth and number of parameters) is the one to
-# look at. Which things to hold fixed has to be said before.
+# narrow ones, and let accuracy fall with the rate within each width: two clouds that slope down, the
+# second one above and to the right of the first. Over all networks the line goes up. The claim is
+# that the rate tells something about generalisation. If the width, which is known without training,
+# tells as much, the rate adds nothing to it, and within a width it points the wrong way. So look at
+# the number for a fixed width (or given width, depth and number of parameters), and say beforehand
+# what is held fixed.
 # ```

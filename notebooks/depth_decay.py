@@ -39,7 +39,11 @@ place("fig-depth-decay")
 from topo_utils.book import AtLeast, NonEmpty
 
 # The networks: names that topo_utils.model_names() lists.
-models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: NonEmpty[str] = [
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+]
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # How many images, at least 2; None takes all.
@@ -78,7 +82,13 @@ from topo_utils import (
     topological_complexity,
 )
 from topo_utils.book import fill, record_finding
-from topo_utils.plotting import COLOURS, interactive_curves, log_counts, plot_curves, use_style
+from topo_utils.plotting import (
+    COLOURS,
+    interactive_curves,
+    log_counts,
+    plot_curves,
+    use_style,
+)
 
 use_style()
 
@@ -99,42 +109,56 @@ def profile(model, weights, batch_norm="eval"):
 
 
 # %%
-profiles = {model: profile(model, "pretrained") for model in models}
-twins = {model: profile(model, "random") for model in models}
-omega = {model: topological_complexity(profiles[model]) for model in models}
-omega_twin = {model: topological_complexity(twins[model]) for model in models}
-decays = {model: decay(omega[model]) for model in models}
-first = models[0]
-print(decays[first])
+kinds = {"pretrained": "pretrained", "untrained": "random"}
+profiles = {
+    f"{model} ({kind})": profile(model, weights)
+    for kind, weights in kinds.items()
+    for model in models
+}
+omega = {label: topological_complexity(p) for label, p in profiles.items()}
+every = {label: decay(curve) for label, curve in omega.items()}
+trained = f"{models[0]} (pretrained)"
+print(every[trained])
 
 # %% [markdown]
 # ## By how much, and is it learning?
 
 # %% tags=["hide-input"]
-twin_decays = {model: decay(omega_twin[model]) for model in models}
-gaps = {model: decay(omega[model], relative_to=omega_twin[model]) for model in models}
+decays, twin_decays = (
+    {model: every[f"{model} ({kind})"] for model in models} for kind in kinds
+)
+gaps = {
+    model: decay(
+        omega[f"{model} (pretrained)"],
+        relative_to=omega[f"{model} (untrained)"],
+    )
+    for model in models
+}
 pd.DataFrame(
     {
-        model: {
-            "decay, pretrained": f"{decays[model]}",
-            "decay, untrained": f"{twin_decays[model]}",
-            "difference (paired)": f"{gaps[model]}",
-            "first Ω, pretrained": f"{decays[model].first:,.0f}",
-            "last Ω, pretrained": f"{decays[model].last:,.0f}",
-            "depth of minimum": f"{decays[model].minimum_depth:.2f}",
+        label: {
+            "decay": str(found),
+            "first Ω": f"{found.first:,.0f}",
+            "last Ω": f"{found.last:,.0f}",
+            "depth of minimum": f"{found.minimum_depth:.2f}",
         }
-        for model in models
+        for label, found in every.items()
     }
-)
+    | {
+        f"{m}, difference (paired)": {"decay": str(gap)}
+        for m, gap in gaps.items()
+    }
+).T.fillna("")
 
 # %% tags=["remove-input"]
-n = len(models)
+first, n = models[0], len(models)
 falling, twins_falling, steeper = (
-    sum(found.falls for found in group.values()) for group in (decays, twin_decays, gaps)
+    sum(found.falls for found in group.values())
+    for group in (decays, twin_decays, gaps)
 )
 at_end = sum(found.last <= 1.05 * found.minimum for found in decays.values())
 Markdown(f"""
-On {profiles[first].sizes["image"]} images of `{dataset}` at η = {threshold:g}, complexity falls in
+On {omega[trained].sizes["image"]} images of `{dataset}` at η = {threshold:g}, complexity falls in
 {falling} of {n} pretrained networks (the interval of the decay lies below 0), and in
 {twins_falling} of {n} that were never trained. In `{first}` it goes from {decays[first].first:.0f}
 to {decays[first].last:.0f}, a decay of **{decays[first]}**; its untrained twin has
@@ -152,10 +176,9 @@ cavity. The lowest mean at a last block here is {min(d.last for d in decays.valu
 """)
 
 # %% tags=["hide-cell"]
+dashed = [label for label in omega if "untrained" in label]
 figure, ax = plt.subplots()
-curves = {f"{model} (pretrained)": omega[model] for model in models}
-twin_curves = {f"{model} (untrained)": omega_twin[model] for model in models}
-plot_curves(ax, curves | twin_curves, dashed=twin_curves)
+plot_curves(ax, omega, dashed=dashed)
 plt.close(figure)
 fill(
     "fig-depth-decay",
@@ -164,22 +187,12 @@ fill(
     f"{twins_falling} of {n} before any training (dashed). Each point is a block; bands are one "
     "standard error over images. In the book, points tell their shape and Betti numbers.",
 )
-
-# In the book, the points of this figure tell their block, its shape and its Betti numbers.
-shapes = {
-    model: block_shapes(load_model(model, weights="random"), image_size)[0] for model in models
-}
-interactive_curves(
-    "fig-depth-decay",
-    {f"{model} (pretrained)": profiles[model] for model in models}
-    | {f"{model} (untrained)": twins[model] for model in models},
-    {
-        f"{model} ({kind})": [shapes[model][name] for name in profiles[model]["block"].values]
-        for model in models
-        for kind in ("pretrained", "untrained")
-    },
-    dashed=twin_curves,
-)
+shapes = {}
+for label, found in profiles.items():
+    network = load_model(label.partition(" (")[0], weights="random")
+    shape, _ = block_shapes(network, image_size)
+    shapes[label] = [shape[block] for block in found["block"].values]
+interactive_curves("fig-depth-decay", profiles, shapes, dashed=dashed)
 
 # %% [markdown]
 # ## Do the published curves fall to their lowest value?
@@ -207,26 +220,37 @@ for family, colour in zip(families, COLOURS, strict=False):
         ax.plot(depth, curve, style, color=colour, label=name, lw=1.4)
         ax.plot(depth[curve.argmin()], curve.min(), "o", color=colour)
 log_counts(ax)
-ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel="Ω, mean over 2,000 images")
+ax.set(
+    xlabel="relative depth (first block 0, last block 1)",
+    ylabel="Ω, mean over 2,000 images",
+)
 _ = figure.legend(ncols=5, fontsize=9, loc="outside upper center")
 
 # %% tags=["hide-input"]
 # The table holds means over images, not the images: their decay has no interval here.
-published_decays = {name: decay([curve, curve]) for name, curve in published.items()}
+published_decays = {
+    n: decay([curve, curve]) for n, curve in published.items()
+}
 pd.DataFrame(
     {
-        "blocks": [len(curve) for curve in published.values()],
-        "decay": [f"{found.slope:.2f}" for found in published_decays.values()],
-        "Ω, first": [f"{found.first:,.0f}" for found in published_decays.values()],
-        "Ω, minimum": [f"{found.minimum:,.0f}" for found in published_decays.values()],
-        "Ω, last": [f"{found.last:,.0f}" for found in published_decays.values()],
-        "depth of minimum": [f"{found.minimum_depth:.2f}" for found in published_decays.values()],
-    },
-    index=list(published),
-)
+        name: {
+            "blocks": len(published[name]),
+            "decay": f"{found.slope:.2f}",
+            "Ω, first": f"{found.first:,.0f}",
+            "Ω, minimum": f"{found.minimum:,.0f}",
+            "Ω, last": f"{found.last:,.0f}",
+            "depth of minimum": f"{found.minimum_depth:.2f}",
+        }
+        for name, found in published_decays.items()
+    }
+).T
 
 # %% tags=["remove-input"]
-at_minimum = [name for name, found in published_decays.items() if found.last == found.minimum]
+at_minimum = [
+    name
+    for name, found in published_decays.items()
+    if found.last == found.minimum
+]
 rising = sum(found.last > found.first for found in published_decays.values())
 resnet50 = published_decays["resnet50"]
 Markdown(f"""
@@ -244,15 +268,19 @@ minimum. In ResNet-50, for instance, Ω falls to {resnet50.minimum:.0f} and then
 # and not with those learned in training. Here is the first network both ways.
 
 # %% mystnb={"figure": {"caption": "One pretrained network with the batch-norm statistics of its training (solid) and with those of each single image (dashed): look at the last step.", "name": "fig-batch-norm"}, "image": {"alt": "Line chart of mean complexity against relative depth for one network, with learned and with per-image batch-norm statistics."}} tags=["hide-input"]
-per_image = topological_complexity(profile(first, "pretrained", batch_norm="per_image"))
+per_image = topological_complexity(
+    profile(first, "pretrained", batch_norm="per_image")
+)
 figure, ax = plt.subplots(figsize=(7.2, 3.6))
 dashed = f"{first} (statistics per image)"
-both = {f"{first} (learned statistics)": omega[first], dashed: per_image}
+both = {f"{first} (learned statistics)": omega[trained], dashed: per_image}
 plot_curves(ax, both, dashed=[dashed])
 
 # %% tags=["remove-input"]
 last_two = [curve.mean("image").values[-2:] for curve in both.values()]
-step, step_per_image = (last / before if before else float("nan") for before, last in last_two)
+step, step_per_image = (
+    last / before if before else float("nan") for before, last in last_two
+)
 Markdown(f"""
 From the last block but one to the last, Ω of `{first}` changes by a factor of {step:.2f} with the
 learned statistics, and of {step_per_image:.2f} with those of the single image. The decay with them is
@@ -276,29 +304,50 @@ def depth_decay_verdict(pretrained, untrained):
     """Verdict and reason from the decays of networks and of their untrained twins, by name."""
     rising = [name for name, found in pretrained.items() if found.rises]
     flat = [name for name, found in pretrained.items() if found.is_flat]
-    unclear = [name for name, found in pretrained.items() if not (found.rises or found.falls)]
+    unclear = [
+        name
+        for name, found in pretrained.items()
+        if not (found.rises or found.falls)
+    ]
     if rising:
-        return "not reproduced", f"complexity rises with depth in {', '.join(rising)}."
+        return (
+            "not reproduced",
+            f"complexity rises with depth in {', '.join(rising)}.",
+        )
     if flat:
         return "inconclusive", (
             f"the decay is exactly 0 in {', '.join(flat)}, as where the threshold lies beyond all "
             "values and there is nothing to count."
         )
     if unclear:
-        return "inconclusive", f"the interval of the decay contains 0 in {', '.join(unclear)}."
+        return (
+            "inconclusive",
+            f"the interval of the decay contains 0 in {', '.join(unclear)}.",
+        )
     also = [name for name, found in untrained.items() if found.falls]
     blank = [name for name, found in untrained.items() if found.is_flat]
-    above = [name for name, found in pretrained.items() if found.last > 1.05 * found.minimum]
+    above = [
+        name
+        for name, found in pretrained.items()
+        if found.last > 1.05 * found.minimum
+    ]
     reason = f"complexity falls with depth in {len(pretrained)} of {len(pretrained)} networks"
     limits = []
     if also:
-        limits.append(f"it also falls in {len(also)} of {len(untrained)} without any training")
+        limits.append(
+            f"it also falls in {len(also)} of {len(untrained)} without any training"
+        )
     if blank:
-        limits.append(f"the decay is exactly 0 in {len(blank)} of {len(untrained)} untrained ones")
+        limits.append(
+            f"the decay is exactly 0 in {len(blank)} of {len(untrained)} untrained ones"
+        )
     if above:
         limits.append(f"{', '.join(above)} end above their minimum")
     if not limits:
-        return "reproduced", f"{reason}, in none without training, and each ends at its minimum."
+        return (
+            "reproduced",
+            f"{reason}, in none without training, and each ends at its minimum.",
+        )
     return "reproduced with limits", f"{reason}, but {', and '.join(limits)}."
 
 
@@ -321,7 +370,10 @@ record_finding(
     | {"published_curves_that_end_at_their_minimum": len(at_minimum)}
     | {
         f"last_step_{statistics}_statistics": value
-        for statistics, value in (("learned", step), ("per_image", step_per_image))
+        for statistics, value in (
+            ("learned", step),
+            ("per_image", step_per_image),
+        )
         if value == value  # there is none from 0
     },
 )
@@ -364,10 +416,10 @@ record_finding(
 # there is only one part.
 
 # %%
-lowest = int(omega[first].mean("image").values.argmin())
+lowest = int(omega[trained].mean("image").values.argmin())
 parts = {
-    "up to the minimum": omega[first].isel(block=slice(None, lowest + 1)),
-    "from the minimum on": omega[first].isel(block=slice(lowest, None)),
+    "up to the minimum": omega[trained].isel(block=slice(None, lowest + 1)),
+    "from the minimum on": omega[trained].isel(block=slice(lowest, None)),
 }
 pd.DataFrame(
     {

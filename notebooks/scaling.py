@@ -11,22 +11,23 @@
 # ---
 
 # %% [markdown]
-# # More than one machine
-#
-# What to type when one machine is too slow, and what it will cost: the cost is computed on this
-# page from what one image costs on the machine that built it. How the engine compares with others
-# is in {doc}`performance`.
-#
-# This page is a notebook: change the values under *Parameters*, and run all its cells again.
+# # What if one machine is too slow?
+
+# %% tags=["remove-input"]
+from topo_utils.book import place
+
+place("cost")
+
+# %% [markdown]
+# The cost is computed on this page, from what one image costs on the machine that built it; below is
+# what to type. {doc}`performance` compares the engine with others.
 
 # %% [markdown]
 # ## Parameters
 #
-# ```
-# topobook run scaling -p model resnet50 -p n_images 2000 -p workers 4
-# ```
+# This page is a notebook: change these values and run all its cells again, or type what the box says.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 from topo_utils.book import AtLeast
 
 # The network whose profile is wanted, with random weights: the time does not depend on them much.
@@ -43,7 +44,108 @@ workers: AtLeast[1] = 16
 n_measured: AtLeast[2] = 8
 
 # %% [markdown]
-# ## On one machine
+# ## Method
+#
+# One image is measured on one core: the forward pass, and everything that the profile does, which is
+# mostly counting in all blocks' outputs. Of several images the least time is taken, since others may be
+# at work on this machine. An accelerator takes over the forward pass, while the counting stays with the
+# cores: its share is the least that a run with accelerators costs, however fast these are.
+
+# %% tags=["hide-cell"]
+import time
+
+import pandas as pd
+import torch
+from IPython.display import Markdown
+
+from topo_utils import embedding_profile, load_model
+from topo_utils.book import fill
+from topo_utils.book.findings import duration
+from topo_utils.training import one_thread
+
+network = load_model(model, weights="random")
+images = torch.randn(
+    n_measured,
+    3,
+    image_size,
+    image_size,
+    generator=torch.Generator().manual_seed(0),
+)
+
+
+def seconds_per_image(measure):
+    """The least of several; the first compiles and allocates."""
+    times = []
+    for image in images:
+        start = time.perf_counter()
+        measure(image[None])
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+# %%
+def whole_profile(image):
+    settings = {"device": "cpu", "n_jobs": 1, "cache": False}
+    embedding_profile(
+        network, image, thresholds=0.0, progress=False, **settings
+    )
+
+
+with one_thread(), torch.inference_mode():
+    pass_seconds = seconds_per_image(network)
+    whole_seconds = seconds_per_image(whole_profile)
+print("seconds an image:", round(whole_seconds, 3))
+
+# %% [markdown]
+# ## What does it cost?
+
+# %% tags=["hide-input"]
+count_seconds = max(whole_seconds - pass_seconds, 0.0)
+cores = machines * workers
+costs = {
+    "one machine": (n_images * whole_seconds, workers),
+    "all machines": (n_images * whole_seconds, cores),
+    "all machines, accelerators for the forward pass": (
+        n_images * count_seconds,
+        cores,
+    ),
+}
+pd.DataFrame(
+    {
+        name: {
+            "cores": count,
+            "time of one core": duration(one),
+            "time": duration(one / count),
+        }
+        for name, (one, count) in costs.items()
+    }
+).T
+
+# %% tags=["remove-input"]
+one, every, least = (
+    duration(seconds / count) for seconds, count in costs.values()
+)
+fill(
+    "cost",
+    Markdown(f"""
+A profile of {n_images:,} images by `{model}` at {image_size} pixels takes **{one}** on one machine with
+{workers} cores, and **{every}** on {machines} of them. With an accelerator in each it takes no less
+than {least}: that is the counting alone.
+"""),
+)
+Markdown(f"""
+For `{model}` at {image_size} pixels one image takes {1000 * pass_seconds:.1f} ms for the forward pass
+on one core of the machine that built this page, and {1000 * count_seconds:.1f} ms for everything else,
+which is {100 * count_seconds / whole_seconds:.0f} % of the whole. Where the forward pass is the smaller
+part, more cores beside each accelerator help more than a faster accelerator.
+
+These figures assume that images are read and sent as fast as they are counted, and that all cores at
+once are as fast as one alone, which the memory of a machine may not allow: {{doc}}`performance` has the
+measured speed-up of several cores. Multiply by the price of an hour, and leave room.
+""")
+
+# %% [markdown]
+# ## What to type on one machine
 #
 # All cores work at once, each on an image of its own, and what is measured is kept batch by batch. A
 # run that was stopped, by whatever means, is started again by the same line and goes on where it
@@ -56,7 +158,7 @@ n_measured: AtLeast[2] = 8
 # `topobook cache list` shows what is kept, `topobook cache prune 5GB` removes what was not used for
 # longest, `topobook cache clear` everything; `TOPO_UTILS_CACHE=off` keeps nothing.
 #
-# ## On many
+# ## What to type on many
 #
 # The scheduling is Dask's and joblib's. With `pip install -e ".[cluster]"` on every machine, and the
 # images under the same path on all of them, start the scheduler on one machine
@@ -86,7 +188,7 @@ n_measured: AtLeast[2] = 8
 #
 # A worker that dies gives its batch back, and another one takes it. With `device="cpu"` the integers
 # do not depend on where a batch was counted, as long as the processors are of one kind; an
-# accelerator sums in another order, so its integers may differ a little from theirs. A network by
+# accelerator sums in a different order, so its integers may differ a little. A network by
 # name is loaded by every worker; a module of your own travels with every batch, and if it is large
 # `joblib.parallel_config("dask", scatter=[network])` sends it to each worker once.
 #
@@ -99,103 +201,3 @@ n_measured: AtLeast[2] = 8
 #
 # With `--scheduler tcp://SCHEDULER:8786` instead of `--jobs` its runs go to the cluster. Runs that
 # are done are not run again, and one that fails is a row with its error.
-
-# %% [markdown]
-# ## What it costs
-#
-# One image on one core: the forward pass, and the counting of all blocks' outputs. An accelerator
-# takes over the forward pass, the counting stays with the cores, so its share is what a run with
-# accelerators costs at the least, however fast these are.
-
-# %%
-import time
-
-import pandas as pd
-import torch
-
-from topo_utils import embedding_profile, load_model
-from topo_utils.book import glue
-from topo_utils.training import one_thread
-
-network = load_model(model, weights="random")
-images = torch.randn(
-    n_measured, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)
-)
-
-
-def seconds_per_image(measure):
-    """The least of several, since others may be at work on this machine."""
-    times = []
-    for image in images:
-        start = time.perf_counter()
-        measure(image[None])
-        times.append(time.perf_counter() - start)
-    return min(times[1:])  # the first compiles and allocates
-
-
-def forward(image):
-    with torch.inference_mode():
-        network(image)
-
-
-def profile(image):
-    embedding_profile(
-        network,
-        image,
-        thresholds=0.0,
-        device="cpu",
-        n_jobs=1,
-        cache=False,
-        progress=False,
-    )
-
-
-with one_thread():
-    pass_seconds = seconds_per_image(forward)
-    whole_seconds = seconds_per_image(profile)
-count_seconds = max(whole_seconds - pass_seconds, 0.0)
-cores = machines * workers
-
-# %% tags=["hide-input"]
-hours = n_images / 3600
-pd.DataFrame(
-    {
-        "core hours": [hours * whole_seconds, hours * whole_seconds, hours * count_seconds],
-        "cores": [workers, cores, cores],
-        "hours": [
-            hours * whole_seconds / workers,
-            hours * whole_seconds / cores,
-            hours * count_seconds / cores,
-        ],
-    },
-    index=["one machine", "all machines", "all machines, accelerators for the forward pass"],
-).round(2)
-
-# %% tags=["remove-cell"]
-glue(
-    network=model,
-    size=image_size,
-    wanted=n_images,
-    n_machines=machines,
-    n_workers=workers,
-    forward_ms=1000 * pass_seconds,
-    count_ms=1000 * count_seconds,
-    share=100 * count_seconds / whole_seconds,
-    one_hours=hours * whole_seconds / workers,
-    all_hours=hours * whole_seconds / cores,
-    least_hours=hours * count_seconds / cores,
-)
-
-# %% [markdown]
-# For {glue:text}`network` at {glue:text}`size` pixels one image takes {glue:text}`forward_ms:.1f` ms
-# for the forward pass on one core of the machine that built this page, and
-# {glue:text}`count_ms:.1f` ms for everything else, which is {glue:text}`share:.0f` % of the whole. So
-# {glue:text}`wanted` images take {glue:text}`one_hours:.2f` hours on one machine with
-# {glue:text}`n_workers` cores, and {glue:text}`all_hours:.2f` hours on {glue:text}`n_machines` of
-# them. With an accelerator in each, and cores as fast as this one, no less than
-# {glue:text}`least_hours:.2f` hours: that is the counting alone. Where the forward pass is the
-# smaller part, more cores beside each accelerator help more than a faster accelerator.
-#
-# These figures assume that images are read and sent as fast as they are counted, and that all cores
-# at once are as fast as one alone, which the memory of a machine may not allow: {doc}`performance`
-# has the measured speed-up of several cores. Multiply by the price of an hour, and leave room.

@@ -11,35 +11,41 @@
 # ---
 
 # %% [markdown]
-# # The threshold
+# # Do the conclusions depend on the threshold?
 #
-# The paper's abstract {cite}`suresh2023` speaks of "Betti numbers attaining their lowest possible
-# value" and of "the rate of decay in topological complexity", and names no threshold. Yet every
-# Betti number here is that of a sublevel set, the points at or below a level η, and another level
-# is another shape. The authors' public code plots η from 0 to 1.75 in steps of 0.25; most chapters
-# of this book take η = 0.
-#
-# So: which of the conclusions at η = 0 hold at other thresholds too? Four are tried: complexity
-# falls with depth; it falls more steeply than in the untrained twin; the networks' order by decay;
-# similar data sets lie nearer to each other than dissimilar ones.
-#
-# This page is a notebook: change the values under *Parameters*, and run all its cells again.
+# > Betti numbers attaining their lowest possible value
+# >
+# > the rate of decay in topological complexity
+# >
+# > — the paper's abstract, {cite:t}`suresh2023`, which names no threshold
+
+# %% tags=["remove-input"]
+from topo_utils.book import place
+
+place("answer")
+
+# %% mystnb={"figure": {"caption": "Decay against threshold.", "name": "fig-threshold-decay"}, "image": {"alt": "Line chart of the decay against the threshold, one solid line for each pretrained network and a dashed one for an untrained network, with bands for the intervals and a line at zero."}} tags=["remove-input"]
+place("fig-threshold-decay")
+
+# %% [markdown]
+# You need to know what a sublevel set is ({doc}`homology_primer`) and what the decay is
+# ({doc}`depth_decay`). Every count depends on the level η: the authors' public code plots it from 0 to
+# 1.75 in steps of 0.25, and most chapters of this book take η = 0.
 
 # %% [markdown]
 # ## Parameters
 #
-# This page is a notebook, run from its source with the values below. To see it with others, type
-# for instance
-#
-# ```
-# topobook run threshold -p dataset cifar10_samples -p image_size 128
-# ```
+# This page is a notebook: change these values and run all its cells again, or type what the box says.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 from topo_utils.book import AtLeast, NonEmpty
 
 # The networks: names that topo_utils.model_names() lists; the first is looked at more closely.
-models: NonEmpty[str] = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+models: NonEmpty[str] = [
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+]
 # The images: a name that topo_utils.dataset_names() lists, or folder:PATH.
 dataset: str = "imagenet_samples"
 # Two data sets that are held to be similar.
@@ -63,22 +69,24 @@ seed: AtLeast[0] = 0
 # %% [markdown]
 # ## Method
 #
-# One call measures all thresholds of a network at once. The decay is the slope of log(1 + mean Ω)
-# on relative depth, with a bootstrap over images (95 %), at each threshold on its own. A conclusion
-# *holds* at a threshold when the interval of its number lies on the right side: the decay below 0;
-# the paired difference of two decays below 0 (networks with other numbers of blocks are first
-# brought to common points of relative depth); the distance between similar data sets, divided by
-# that between dissimilar ones, below 1.
+# Four kinds of conclusions are drawn again at each threshold: complexity falls with depth; it falls
+# more steeply than in the untrained twin; the order of the networks by decay; similar data sets lie
+# nearer to each other than dissimilar ones.
 #
-# The untrained twin needs care. The values of a network that has never seen an image can be so
-# small that any η but 0 lies above or below all of them: no shape is left to be counted. So its
-# batch norm is first calibrated: its statistics are set to those of these same images.
+# A conclusion *holds* when the interval of its number (95 %, a bootstrap over images) lies on the
+# right side: the decay below 0; the paired difference of two decays below 0, at common points of
+# relative depth; the ratio of two distances below 1.
+#
+# The values of a network that has never seen an image can be so small that any η but 0 lies beyond
+# them, and no shape is left to count. So the twin's batch norm is first calibrated on these images.
 
-# %%
+# %% tags=["hide-cell"]
+from functools import partial
 from itertools import permutations
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib import pyplot as plt
 
 from topo_utils import (
@@ -94,315 +102,289 @@ from topo_utils import (
     relative_depth,
     topological_complexity,
 )
-from topo_utils.book import glue, record_finding
-from topo_utils.plotting import COLOURS, plot_betti_curves, plot_curves, use_style
+from topo_utils.book import fill, record_finding
+from topo_utils.plotting import plot_betti_curves, plot_curves, use_style
 
 use_style()
 etas = sorted({*thresholds, 0.0})
 levels = sorted(set(quantiles))
-if len(etas) < 2 or not levels or not 0 < levels[0] <= levels[-1] < 1:
-    raise ValueError(
-        f"thresholds are {thresholds}, quantiles {quantiles}; needed: a threshold other than 0, "
-        "and quantiles between 0 and 1"
-    )
+if len(etas) < 2 or not 0 < levels[0] <= levels[-1] < 1:
+    raise ValueError("needed: a threshold but 0, and quantiles in (0, 1)")
 if len(similar) != 2 or len({*similar, dissimilar}) != 3:
-    raise ValueError(f"similar {similar} and dissimilar {dissimilar!r}: needed are three data sets")
-first = models[0]
-options = {"n_images": n_images, "image_size": image_size, "seed": seed, "progress": False}
+    raise ValueError("similar and dissimilar: needed are three data sets")
 
 
-def omega(model, images, **more):
+def omega_of(model, images=dataset, **more):
     """Omega by image, block and threshold."""
-    return topological_complexity(
-        embedding_profile(model, images, thresholds=etas, **options | more)
+    options = {"n_images": n_images, "image_size": image_size, "seed": seed}
+    profile = embedding_profile(
+        model, images, thresholds=etas, progress=False, **options | more
     )
+    return topological_complexity(profile)
 
 
-images, _ = load_images(dataset, image_size, n_images, seed)
-twin = calibrate_batch_norm(load_model(first, weights="random", seed=seed), images)
-
-trained = {model: omega(model, dataset) for model in dict.fromkeys(models)}
-untrained = omega(twin, images).assign_coords(image=trained[first]["image"])
-raw_twin = omega(first, dataset, weights="random")
-data = {name: omega(first, name) for name in (*similar, dissimilar)}
-
-
-def look_inside(model):
-    """Of every block, over images: Omega at quantiles (N, L, Q), shares of values <= eta (L, T),
-    and the thresholds between which nearly all values of a block lie (L, 2)."""
-    found, shares, ranges = [], [], []
-    with block_outputs(model, model_blocks(model)) as run:
-        for image in images:
-            volumes = [output[0].double().numpy() for output in run(image[None]).values()]
-            found.append([betti_numbers(v, np.quantile(v, levels)).sum(axis=1) for v in volumes])
-            shares.append([[(v <= eta).mean() for eta in etas] for v in volumes])
-            ranges.append([np.quantile(v, [0.001, 0.999]) for v in volumes])
-    return np.array(found), np.mean(shares, axis=0), np.mean(ranges, axis=0)
+def decays_of(omega, less=None, n_bootstrap=1000):
+    """The decay at each level of Omega (image, block, level)."""
+    omega = np.moveaxis(np.asarray(omega), -1, 0)
+    others = [None] * len(omega)
+    if less is not None:
+        others = np.moveaxis(np.asarray(less), -1, 0)
+    settings = {"n_bootstrap": n_bootstrap, "seed": seed}
+    pairs = zip(omega, others, strict=True)
+    return [decay(one, relative_to=other, **settings) for one, other in pairs]
 
 
-at_quantiles, shares, ranges = look_inside(load_model(first))
-twin_at_quantiles, _, _ = look_inside(twin)
+# %%
+first = models[0]
+trained = {model: omega_of(model) for model in dict.fromkeys(models)}
+decays = {model: decays_of(omega) for model, omega in trained.items()}
+zero = etas.index(0.0)
+flattest = max(range(len(etas)), key=lambda i: decays[first][i].slope)
+print(f"at η = 0: {decays[first][zero]}")
+print(f"flattest, at η = {etas[flattest]:g}: {decays[first][flattest]}")
 
 # %% [markdown]
-# ## The curve at several thresholds
-
-# %% mystnb={"figure": {"caption": "Topological complexity by block of one pretrained network at several thresholds: the lowest and highest of the list, 0, and two between. Bands: one standard error over images.", "name": "fig-threshold-curves"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth for one pretrained network, one curve for each of up to five thresholds."}} tags=["hide-input"]
-middle = etas.index(0.0)
-shown = sorted({0, middle // 2, middle, (middle + len(etas) - 1) // 2, len(etas) - 1})
-figure, ax = plt.subplots()
-plot_curves(ax, {f"η = {etas[i]:g}": trained[first].isel(threshold=i) for i in shown})
-_ = ax.set_title(first, loc="left")
-
-# %% [markdown]
-# ## The decay at every threshold
-
-
-# %% tags=["hide-input"]
-def common_depth(curves):
-    """Omega (N, 32): at common points of relative depth, for any number of blocks."""
-    depth = relative_depth(curves.sizes["block"])
-    return np.stack([np.interp(np.linspace(0, 1, 32), depth, row) for row in curves.values])
-
-
-def at(eta, measure, curves, other=None):
-    """A decay at one threshold."""
-    pair = [None if each is None else each.sel(threshold=eta) for each in (curves, other)]
-    return measure(pair[0], relative_to=pair[1], n_bootstrap=1000, seed=seed)
-
-
-def between_networks(curves, relative_to, **more):
-    return decay(common_depth(curves), relative_to=common_depth(relative_to), **more)
-
-
-def nearness(eta):
-    """Distance of the similar data sets over that of the dissimilar ones."""
-    curves = {name: curve.sel(threshold=eta) for name, curve in data.items()}
-    return invariance(curves, [similar], [(similar[0], dissimilar)], seed=seed)
-
-
-decays = {model: [at(eta, decay, trained[model]) for eta in etas] for model in trained}
-twin_decays = [at(eta, decay, untrained) for eta in etas]
-# name -> an estimate at every threshold, and the value below which the conclusion holds
-short = {
-    name: name.removeprefix("efficientnet_").removesuffix("_samples") for name in [*models, *data]
-}
-numbers = {f"decay of {short[model]} is negative": (decays[model], 0) for model in trained}
-falling = f"decay of {short[first]} is negative"
-steeper = f"{short[first]} falls more steeply than untrained"
-numbers[steeper] = ([at(eta, decay, trained[first], untrained) for eta in etas], 0)
-for a, b in permutations(trained, 2):
-    differences = [at(eta, between_networks, trained[a], trained[b]) for eta in etas]
-    if differences[middle].slope < 0:  # the order at 0; the other order is the same conclusion
-        numbers[f"{short[a]} falls more steeply than {short[b]}"] = (differences, 0)
-alike, other = (short[name] for name in similar), short[dissimilar]
-near = "{} is nearer to {} than to {}".format(*alike, other)
-numbers[near] = ([nearness(eta) for eta in etas], 1)
-
-# %% mystnb={"figure": {"caption": "Decay against threshold: pretrained networks (solid) and the untrained twin of the first, its batch norm calibrated on these images (dashed). Below 0 complexity falls with depth. Bands: 95 % intervals over images.", "name": "fig-threshold-decay"}, "image": {"alt": "Line chart of the decay against the threshold, one solid line for each pretrained network and a dashed one for an untrained network, with bands for the intervals and a line at zero."}} tags=["hide-input"]
-figure, ax = plt.subplots()
-lines = decays | {f"{first} (untrained)": twin_decays}
-for (label, each), colour in zip(lines.items(), COLOURS * len(lines), strict=False):
-    style, colour = ("--", COLOURS[0]) if each is twin_decays else ("-", colour)
-    values = np.array([[*found] for found in each])  # slope, low, high
-    ax.plot(etas, values[:, 0], style, color=colour, marker="o", markersize=3, label=label)
-    ax.fill_between(etas, *values[:, 1:].T, color=colour, alpha=0.18, lw=0)
-ax.axhline(0, color="black", lw=1)
-ax.set(xlabel="threshold η (units of the activations)", ylabel="decay (per whole depth)")
-_ = figure.legend(fontsize=9, ncols=2, loc="outside upper center")
-
-# %% [markdown]
-# ## What survives
+# ## Which conclusions survive?
 #
 # Each conclusion, and at how many thresholds it holds; *open* means that the interval contains 0 (or
 # 1, for the data sets), *reversed* that it lies on the other side.
 
+# %% tags=["hide-cell"]
+images, _ = load_images(dataset, image_size, n_images, seed)
+twin = load_model(first, weights="random", seed=seed)
+twin = calibrate_batch_norm(twin, images)
+untrained = omega_of(twin, images)
+data = {name: omega_of(first, name) for name in (*similar, dissimilar)}
+
+
+def common_depth(omega):
+    """Omega (image, 32, level): at common points of relative depth."""
+    depth = relative_depth(omega.sizes["block"])
+    points = np.linspace(0, 1, 32)
+    interpolated = partial(np.interp, points, depth)
+    return np.apply_along_axis(interpolated, 1, omega)
+
+
+def nearness(eta):
+    """Distance of the similar data sets over that of the dissimilar ones."""
+    curves = {name: omega.sel(threshold=eta) for name, omega in data.items()}
+    different = [(similar[0], dissimilar)]
+    return invariance(curves, [similar], different, seed=seed)
+
+
+def omega_at_quantiles(model):
+    """Omega where each volume has its own levels (image, block, level)."""
+    found = []
+    with block_outputs(model, model_blocks(model)) as run:
+        for image in images:
+            outputs = run(image[None]).values()
+            volumes = [output[0].double().numpy() for output in outputs]
+            cuts = [np.quantile(volume, levels) for volume in volumes]
+            found.append(list(map(betti_numbers, volumes, cuts)))
+    return topological_complexity(found)
+
+
+def judged(found, bound=0):
+    """What becomes of a conclusion at each level."""
+    # Curves that are constant have a decay of 0 up to rounding.
+    _, low, high = np.array([[*each] for each in found]).T
+    sides = [high < bound - 1e-9, low > bound + 1e-9]
+    states = np.select(sides, ["holds", "reversed"], "open")
+    return pd.Series(states, index=[*at_etas, *at_shares][: len(found)])
+
+
+def short(name):
+    return name.removeprefix("efficientnet_").removesuffix("_samples")
+
+
+own, own_twin = map(omega_at_quantiles, (load_model(first), twin))
+quantile_decays = decays_of(own, n_bootstrap=2000)
+quantile_gaps = decays_of(own, own_twin, n_bootstrap=2000)
+twin_decays, gaps = decays_of(untrained), decays_of(trained[first], untrained)
+
+at_etas = [f"η = {eta}" for eta in etas]
+at_shares = [f"{100 * level:g}% of the points" for level in levels]
+states = {}
+for model, each in decays.items():
+    states[f"decay of {short(model)} is negative"] = judged(each)
+falling, *_ = states
+states[falling] = judged(decays[first] + quantile_decays)
+steeper = f"{short(first)} falls more steeply than untrained"
+states[steeper] = judged(gaps + quantile_gaps)
+at_depth = {model: common_depth(omega) for model, omega in trained.items()}
+for a, b in permutations(trained, 2):
+    less = decays_of(at_depth[a], at_depth[b])
+    order = f"{short(a)} falls more steeply than {short(b)}"
+    if less[zero].slope < 0:  # of the two orders, the one at 0
+        states[order] = judged(less)
+near = "{} is nearer to {} than to {}".format(*map(short, data))
+states[near] = judged([nearness(eta) for eta in etas], 1)
+states = pd.DataFrame(states, index=[*at_etas, *at_shares])
+
+# Where complexity does not change at all, as with all sublevel sets empty or
+# full, nothing is told.
+changing = [not found.is_flat for found in decays[first]]
+counted = [eta for eta, told in zip(at_etas, changing, strict=True) if told]
+at_zero = states.columns[states.loc[at_etas[zero]] == "holds"]
+failing = states.loc[counted + at_shares, at_zero].isin(["open", "reversed"])
+lost = {n: ", ".join(w.index[w]) for n, w in failing.items() if w.any()}
+tested = states.loc[at_etas]
+words = ("holds", "open", "reversed")
+summary = pd.DataFrame({word: (tested == word).sum() for word in words})
+summary.insert(0, "at η = 0", tested.loc[at_etas[zero]])
+held = summary["holds"]
+
+figure, ax = plt.subplots()
+lines = decays | {f"{first} (untrained)": twin_decays}
+for i, (label, each) in enumerate(lines.items()):
+    value, low, high = np.array([[*found] for found in each]).T
+    colour, dash = f"C{i % len(decays)}", "--" if i == len(decays) else "-"
+    ax.plot(etas, value, "o" + dash, color=colour, ms=3, label=label)
+    ax.fill_between(etas, low, high, color=colour, alpha=0.18, lw=0)
+ax.axhline(0, color="black", lw=1)
+ax.set(xlabel="threshold η (units of the activations)", ylabel="decay")
+figure.legend(fontsize=9, ncols=2, loc="outside upper center")
+plt.close(figure)
+fill(
+    "fig-threshold-decay",
+    figure,
+    caption=f"In {first} complexity falls with depth (the decay is below 0) at "
+    f"{held[falling]} of {len(etas)} thresholds, in its untrained twin (dashed, batch "
+    f"norm calibrated) at {sum(found.falls for found in twin_decays)}. Bands: "
+    "95 % intervals over images.",
+)
 
 # %% tags=["hide-input"]
-def status(found, bound):
-    # Curves that are constant have a decay of 0 up to rounding.
-    if found.high < bound - 1e-9:
-        return "holds"
-    return "reversed" if found.low > bound + 1e-9 else "open"
+summary
 
+# %% tags=["remove-input"]
+trivial = (omega_of(first, weights="random").mean("image") <= 1).any("block")
+gone = "; ".join(f"{name} (not at {where})" for name, where in lost.items())
+slope = decays[first]
+Markdown(f"""
+On {len(images)} images of `{dataset}`, the decay of `{first}` is {slope[zero]} at η = 0. Of {len(etas)}
+thresholds from {etas[0]:g} to {etas[-1]:g}, it is flattest at {etas[flattest]:g}:
+**{slope[flattest]}**. At η = 0, {len(at_zero)} of the {len(states.columns)} conclusions hold;
+**{len(at_zero) - len(lost)}** of these hold at every threshold and quantile. Lost somewhere:
+{gone or "none"}.
 
-states = {name: [status(found, bound) for found in each] for name, (each, bound) in numbers.items()}
-pd.DataFrame(
-    {
-        name: {
-            "at η = 0": each[middle],
-            "holds": f"{each.count('holds')} of {len(etas)}",
-            "open": each.count("open"),
-            "reversed": each.count("reversed"),
-        }
-        for name, each in states.items()
-    }
-).T
+The twin's calibration matters. Without it, some block of the twin has Ω of 1 or less at
+{trivial.sum().item()} of {len(etas)} thresholds: η lies beyond its values, and its decay there says
+nothing about shapes.
+""")
 
 # %% [markdown]
-# ## One η is not one level
+# ## How does the curve change?
+
+# %% mystnb={"figure": {"caption": "Topological complexity by block of one pretrained network at several thresholds: the lowest and highest of the list, 0, and two between. Bands: one standard error over images.", "name": "fig-threshold-curves"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth for one pretrained network, one curve for each of up to five thresholds."}} tags=["hide-input"]
+end = len(etas) - 1
+shown = sorted({0, zero // 2, zero, (zero + end) // 2, end})
+figure, ax = plt.subplots()
+curves = {f"η = {etas[i]:g}": trained[first][..., i] for i in shown}
+plot_curves(ax, curves)
+_ = ax.set_title(first, loc="left")
+
+# %% [markdown]
+# ## Is one η one level?
 #
 # The units of the activations differ from block to block, so that one η is not the same level
-# everywhere. The first table has the share of values at or below some thresholds, in an early, a
-# middle and a late block of the first network: where it hardly changes from the lowest to the
+# everywhere. Where the share of values at or below η hardly changes from the lowest threshold to the
 # highest, these thresholds are nearly the same level.
 
-# %% tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Betti numbers against threshold in an early, a middle and a late block of the first network, mean over the first five images (or all, where there are fewer). Grey: the range of the thresholds tested; above each panel, the share of values at or below its ends.", "name": "fig-threshold-betti"}, "image": {"alt": "Three charts, one below the other, of the numbers of components, tunnels and cavities against the threshold, for an early, a middle and a late block; a grey band marks the thresholds tested."}} tags=["hide-input"]
 names = trained[first]["block"].values
-chosen = [0, len(names) // 2, len(names) - 1]
-pd.DataFrame(
-    {f"η = {etas[i]:g}": [f"{shares[b, i]:.2f}" for b in chosen] for i in shown},
-    index=[names[b] for b in chosen],
-)
-
-# %% [markdown]
-# The second asks the first two conclusions again at levels that all blocks share: for every volume
-# η is the quantile of its own values, so that the sublevel set has the same share of the points in
-# every block, trained or not.
-
-# %% tags=["hide-input"]
-quantile_decays = [decay(at_quantiles[..., q], seed=seed) for q in range(len(levels))]
-quantile_differences = [
-    decay(at_quantiles[..., q], relative_to=twin_at_quantiles[..., q], seed=seed)
-    for q in range(len(levels))
-]
-pd.DataFrame(
-    {
-        f"{level:.0%} of the points": {
-            "decay": str(one),
-            "less the untrained twin's": str(other),
-        }
-        for level, one, other in zip(levels, quantile_decays, quantile_differences, strict=True)
-    }
-).T
-
-# %% mystnb={"figure": {"caption": "Betti numbers against threshold in an early, a middle and a late block of the first network, mean over the first five images (or all, where there are fewer). Grey: the range of the thresholds above.", "name": "fig-threshold-betti"}, "image": {"alt": "Three charts, one below the other, of the numbers of components, tunnels and cavities against the threshold, for an early, a middle and a late block; a grey band marks the thresholds tested."}} tags=["hide-input"]
-figure, axes = plt.subplots(3, 1, figsize=(7.2, 8))
-for ax, b in zip(axes, chosen, strict=True):
-    grid = np.linspace(*ranges[b], 41)
-    wide = embedding_profile(first, images[:5], thresholds=grid, blocks=[names[b]], progress=False)
-    plot_betti_curves(ax, grid, wide.mean("image").isel(block=0).values)
+chosen = names[[0, len(names) // 2, -1]]
+with block_outputs(load_model(first), chosen) as run:
+    outputs = run(images[:5])
+figure, axes = plt.subplots(3, 1, figsize=(7.2, 6.4))
+for ax, name in zip(axes, chosen, strict=True):
+    volumes = outputs[name].double().numpy()
+    grid = np.linspace(*np.quantile(volumes, [0.001, 0.999]), 41)
+    betti = [betti_numbers(volume, grid) for volume in volumes]
+    plot_betti_curves(ax, grid, np.mean(betti, axis=0))
     ax.axvspan(etas[0], etas[-1], color="#dddddd", zorder=0)
-    ax.set_title(f"{names[b]} of {first}", loc="left")
-    if b != chosen[0]:
-        ax.legend().remove()
+    below, upto = ((volumes <= eta).mean() for eta in (etas[0], etas[-1]))
+    ax.set_title(f"{name}: {below:.0%} to {upto:.0%} of the values")
+for ax in axes[1:]:
+    ax.legend().remove()
 _ = axes[-1].set_xlabel("threshold η (units of the activations)")
 
-# %% tags=["remove-cell"]
-# Where complexity does not change at all, as with all sublevel sets empty or full, nothing is told.
-counted = [i for i in range(len(etas)) if not decays[first][i].is_flat]
-flattest = max(range(len(etas)), key=lambda i: decays[first][i].slope)
-at_zero = [name for name, each in states.items() if each[middle] == "holds"]
-lost = {}  # conclusion -> where it does not hold
-for name in at_zero:
-    lost[name] = [f"{etas[i]:g}" for i in counted if states[name][i] != "holds"]
-for name, each in ((falling, quantile_decays), (steeper, quantile_differences)):
-    if name in lost:
-        lost[name] += [
-            f"{level:.0%} of the points"
-            for level, found in zip(levels, each, strict=True)
-            if status(found, 0) != "holds"
-        ]
-lost = {name: ", ".join(where) for name, where in lost.items() if where}
-trivial = (raw_twin.mean("image") <= 1).any("block").sum().item()
-glue(
-    first_model=first,
-    used_images=len(images),
-    images_name=dataset,
-    n_thresholds=len(etas),
-    lowest_eta=etas[0],
-    highest_eta=etas[-1],
-    slope=decays[first][middle].slope,
-    slope_low=decays[first][middle].low,
-    slope_high=decays[first][middle].high,
-    flattest_eta=etas[flattest],
-    flattest=decays[first][flattest].slope,
-    flattest_low=decays[first][flattest].low,
-    flattest_high=decays[first][flattest].high,
-    n_at_zero=len(at_zero),
-    n_tried=len(states),
-    n_everywhere=len(at_zero) - len(lost),
-    lost_names="; ".join(f"{name} (not at {where})" for name, where in lost.items()) or "none",
-    n_trivial=trivial,
-    early_low=shares[0, 0],
-    early_high=shares[0, -1],
-    late_low=shares[-1, 0],
-    late_high=shares[-1, -1],
-    n_quantiles=len(levels),
-    quantiles_falling=sum(found.high < 0 for found in quantile_decays),
-    quantiles_steeper=sum(found.high < 0 for found in quantile_differences),
-)
-
 # %% [markdown]
-# On {glue:text}`used_images` images of {glue:text}`images_name`, the decay of
-# {glue:text}`first_model` is {glue:text}`slope:.2f` [{glue:text}`slope_low:.2f`,
-# {glue:text}`slope_high:.2f`] at η = 0. Of {glue:text}`n_thresholds` thresholds from
-# {glue:text}`lowest_eta:g` to {glue:text}`highest_eta:g`, the decay is flattest at
-# {glue:text}`flattest_eta:g`: {glue:text}`flattest:.2f` [{glue:text}`flattest_low:.2f`,
-# {glue:text}`flattest_high:.2f`]. Of {glue:text}`n_tried` conclusions tried,
-# {glue:text}`n_at_zero` hold at η = 0, and {glue:text}`n_everywhere` of these at every threshold
-# and quantile. Lost somewhere: {glue:text}`lost_names`.
+# ## Does it fall at levels that all blocks share?
 #
-# How far apart these thresholds are differs from block to block. In the first block the share of
-# values at or below η goes from {glue:text}`early_low:.2f` to {glue:text}`early_high:.2f` between
-# the lowest and the highest of them, in the last from {glue:text}`late_low:.2f` to
-# {glue:text}`late_high:.2f`. At levels that all blocks share, complexity falls at
-# {glue:text}`quantiles_falling` of {glue:text}`n_quantiles` quantiles, and more steeply than in the
-# untrained twin at {glue:text}`quantiles_steeper`.
-#
-# The twin's calibration matters, too. As initialised, without it, some block of the twin has Ω of 1
-# or less at {glue:text}`n_trivial` of {glue:text}`n_thresholds` thresholds: η lies beyond its
-# values, and its decay there says nothing about shapes.
-#
-# The limits of this test: few images (their number is above), networks of one family, one seed for
-# the twin, and intervals that are each at 95 %, so that of many conclusions at many thresholds one
-# or two may be lost by chance.
-
-# %% [markdown]
-# ## Verdict
-#
-# The rule was fixed beforehand: *not reproduced* when the decay of the first network is not
-# negative (the interval is not below 0) at more than half of the thresholds; *inconclusive* when it
-# is not so at η = 0; else *reproduced* when every conclusion that holds at η = 0 holds at all
-# thresholds, the first network's two at all quantiles too, and *reproduced with limits* otherwise.
-# Thresholds at which its complexity does not change at all, as where they lie beyond all values, are
-# left out; without any other than 0 it is *inconclusive*.
+# Here η is, for every volume, a quantile of its own values, so that the sublevel set has the same
+# share of the points in every block, trained or not.
 
 # %% tags=["hide-input"]
-holding = states[falling].count("holds")
+pd.DataFrame(
+    {
+        "decay": map(str, quantile_decays),
+        "less the untrained twin's": map(str, quantile_gaps),
+    },
+    index=at_shares,
+)
+
+# %% tags=["remove-input"]
+steep = [
+    sum(x.high < 0 for x in each) for each in (quantile_decays, quantile_gaps)
+]
+Markdown(f"""
+At such levels complexity falls at **{steep[0]}** of {len(levels)} quantiles, and more steeply than in
+the untrained twin at {steep[1]}.
+""")
+
+# %% [markdown]
+# ## The rule
+#
+# Fixed beforehand: *not reproduced* when the decay of the first network is not negative (the interval
+# is not below 0) at more than half of the thresholds; *inconclusive* when it is not negative at η = 0;
+# else *reproduced* when every conclusion that holds at η = 0 holds at all thresholds, the first
+# network's two at all quantiles too, and *reproduced with limits* otherwise. Thresholds at which its
+# complexity does not change at all, as where they lie beyond all values, are left out; if only 0 is
+# left, it is *inconclusive*.
+
+# %% tags=["hide-cell"]
+kept = len(at_zero) - len(lost)
 reason = (
-    f"Complexity falls with depth in {first} at {holding} of {len(counted)} thresholds"
-    + (" at which it changes; of " if len(counted) < len(etas) else "; of ")
-    + f"{len(at_zero)} conclusions that hold at η = 0, {len(at_zero) - len(lost)} hold at all"
+    f"Complexity falls with depth in {first} at {held[falling]} of {len(counted)} thresholds"
+    + (" at which it changes" if len(counted) < len(etas) else "")
+    + f"; {kept} of the {len(at_zero)} conclusions that hold at η = 0 hold at every level"
     + (f" (lost: {'; '.join(lost)})." if lost else ".")
 )
-if middle not in counted or len(counted) < 2:
+verdict = "reproduced with limits" if lost else "reproduced"
+if not changing[zero] or len(counted) < 2:
     verdict = "inconclusive"
-    where = "any threshold but 0" if middle in counted else "η = 0"
+    where = "any threshold but 0" if changing[zero] else "η = 0"
     reason = (
-        f"In {first} complexity does not change with depth at {where}, as where the threshold lies "
-        "beyond all values and there is nothing to count."
+        f"In {first} complexity does not change with depth at {where}, as where the "
+        "threshold lies beyond all values and there is nothing to count."
     )
-elif 2 * holding < len(counted):
+elif 2 * held[falling] < len(counted):
     verdict = "not reproduced"
 elif falling not in at_zero:
     verdict = "inconclusive"
-else:
-    verdict = "reproduced with limits" if lost else "reproduced"
+numbers = {"flattest_decay_at_any_threshold": slope[flattest]}
+numbers |= {f"decay_at_{etas[i]:g}": slope[i] for i in shown}
+for level, found in zip(levels, quantile_decays, strict=True):
+    numbers[f"decay_where_{level:.0%}_of_points_are_below"] = found
+for name, n in held.items():
+    numbers[f"thresholds_where_{name}".replace(" ", "_")] = n
 record_finding(
     claim="Conclusions at η = 0 hold at other thresholds",
     verdict=verdict,
     reason=reason,
-    numbers={"flattest_decay_at_any_threshold": decays[first][flattest]}
-    | {f"decay_at_{etas[i]:g}": decays[first][i] for i in shown}
-    | {
-        f"decay_where_{level:.0%}_of_points_are_below": found
-        for level, found in zip(levels, quantile_decays, strict=True)
-    }
-    | {
-        f"thresholds_where_{name}".replace(" ", "_"): each.count("holds")
-        for name, each in states.items()
-    },
+    headline=f"Decay of {first}: {slope[zero]} at η = 0; flattest at η = "
+    f"{etas[flattest]:g}, {slope[flattest]}.",
+    numbers=numbers,
 )
+
+# %% [markdown]
+# ## What this does not show
+#
+# - What holds for larger samples or different families: there are few images, networks of one family,
+#   and one seed for the twin.
+# - That every lost conclusion is lost for good: each interval is at 95 %, so that of many conclusions
+#   at many thresholds one or two may be lost by chance.
 
 # %% [markdown]
 # ## What to try next
@@ -411,7 +393,7 @@ record_finding(
 # - Other images: `-p dataset mnist_samples`. Which conclusions change?
 # - Other data sets: `-p similar '["mnist_samples", "fashion_mnist_samples"]' -p dissimilar
 #   cifar10_samples`.
-# - Where there is a network, the paper's own: `topobook run threshold --preset paper`.
+# - With an internet connection, the paper's own: `topobook run threshold --preset paper`.
 
 # %% [markdown]
 # ## Exercises
@@ -420,9 +402,9 @@ record_finding(
 # :label: ex-threshold-1
 # ```
 #
-# How alike are the curves of the first network at different thresholds? Compute the rank
-# correlation, over blocks, of the mean curve at each threshold with the one at η = 0, and say where
-# the order of the blocks is another one.
+# How alike are the curves of the first network at different thresholds? Compute the rank correlation,
+# over blocks, of the mean curve at each threshold with the one at η = 0. Where does the order of the
+# blocks change most?
 #
 # ```{exercise-end}
 # ```
@@ -432,13 +414,14 @@ record_finding(
 # :class: dropdown
 # ```
 #
-# Rank correlations do not ask for the size of Ω, only for which block has more of it: 1 means the
-# same order of blocks, and below 0 blocks with more of it at η = 0 tend to have less. A curve that
-# is constant, where η is beyond all values, has no order, and its entry is NaN.
+# Rank correlations depend only on the order of the blocks by Ω: 1 means the same order, and below 0
+# blocks with more of it at η = 0 tend to have less. A curve that is constant, where η is beyond all
+# values, has no order, and its entry is NaN.
 
 # %%
 mean_curves = pd.DataFrame(
-    trained[first].mean("image").transpose("block", "threshold").values, columns=etas
+    trained[first].mean("image").transpose("block", "threshold").values,
+    columns=etas,
 )
 mean_curves.corr(method="spearman")[[0.0]].rename_axis("η").round(2).T
 
@@ -460,8 +443,8 @@ mean_curves.corr(method="spearman")[[0.0]].rename_axis("η").round(2).T
 #
 # The outputs do not change, since the factors cancel (a ReLU lets a positive factor through). At η
 # = 0 nothing changes either: 2f ≤ 0 where f ≤ 0. At η = 0.5 the set is now that of f ≤ 0.25,
-# another level, and Ω may be another number. So Ω at η = 0.5 is not a property of what the network
-# computes but also of the unit in which a block happens to write it down; two networks are measured
-# at levels that correspond only if something fixes the units, such as quantiles of each block's own
-# values.
+# a different level, and Ω may be a different number. So Ω at η = 0.5 is not only a property of what
+# the network computes, but also of the unit in which a block happens to write it down. Two networks
+# are measured at corresponding levels only if something fixes the units, such as quantiles of each
+# block's own values.
 # ```

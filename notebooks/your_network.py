@@ -11,31 +11,38 @@
 # ---
 
 # %% [markdown]
-# # Your own network, your own images
+# # What does your network do to your images?
 #
-# What does *your* network do to *your* data? This page measures one network on one set of images,
-# and places it: beside its own controls, which tell how much of its curve is architecture and
-# chance, and among the networks of this book on the same images.
-#
-# In the book it is made for one of the book's own networks. For yours, one command makes it
-# again, with files to go on with:
+# This page measures one network on one set of images. It shows its curve beside its own controls, which
+# tell how much of it is architecture and chance, and among this book's networks on the same images.
+
+# %% tags=["remove-input", "summary"]
+from topo_utils.book import place
+
+place("summary")
+
+# %% mystnb={"figure": {"caption": "The network beside its own controls. Bands: one standard error over images.", "name": "fig-your-controls"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth: the measured network, the same with all values shuffled and with values shuffled within channels, and untrained where it was trained."}} tags=["remove-input"]
+place("fig-your-controls")
+
+# %% [markdown]
+# In the book the page is made for one of the book's own networks. For yours, one command makes it again,
+# with files to go on with:
 #
 # ```
 # topobook profile --model resnet18 --images ~/Pictures -o my_profile
 # ```
 #
-# This page is a notebook, too: change the values under *Parameters*, and run all its cells again.
+# What is counted is explained in {doc}`homology_primer`, and why a curve needs controls in
+# {doc}`controls`.
 
 # %% [markdown]
 # ## Parameters
 #
-# Each has an option of `topobook profile`; with `topobook run` it is, for instance,
+# This page is a notebook: change these values and run all its cells again, or type what the box says.
 #
-# ```
-# topobook run your_network -p model convnext_tiny -p weights random -p dataset folder:~/Pictures
-# ```
+# Each parameter has an option of `topobook profile`, too.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 from pathlib import Path
 from typing import Literal
 
@@ -76,15 +83,16 @@ seed: AtLeast[0] = 0
 # %% [markdown]
 # ## Method
 #
-# The output of every block for one image is read as a volume of channels × height × width. A
-# transformer's tokens are put back on their grid first, without class and register tokens, and
-# networks that keep their channels last have them brought to the front. Counted are the components,
-# tunnels and cavities of the sublevel set at each threshold; their sum is Ω (see
-# {doc}`homology_primer`). Three controls belong to every curve, since a curve alone does not tell
-# learning from shrinking volumes (see {doc}`controls`): the same network untrained, its volumes with
-# all values shuffled, and with the values shuffled within each channel.
+# Every block's output for one image is read as a volume of channels × height × width. A transformer's
+# tokens are first put back on their grid, without class and register tokens; networks that keep their
+# channels last have them brought to the front. Counted are the components, tunnels and cavities of the
+# sublevel set at each threshold; their sum is Ω. The **decay** is the slope of log(1 + mean Ω) on
+# relative depth, with a bootstrap over images (95 %).
+#
+# There are three controls: the same network untrained, its volumes with all values shuffled, and with
+# the values shuffled within each channel.
 
-# %%
+# %% tags=["hide-cell"]
 from dataclasses import replace
 
 import numpy as np
@@ -107,7 +115,7 @@ from topo_utils import (
     theta_score,
     topological_complexity,
 )
-from topo_utils.book import glue
+from topo_utils.book import fill
 from topo_utils.files import check_place, replacing
 from topo_utils.models import is_own
 from topo_utils.plotting import interactive_curves, plot_curves, use_style
@@ -142,287 +150,302 @@ def measure(network, blocks, image_size=size, **options):
     )
 
 
+def complexity(profiles, eta):
+    """Omega by image and block of each profile at one threshold."""
+    return {
+        name: topological_complexity(profile.sel(threshold=eta))
+        for name, profile in profiles.items()
+    }
+
+
+def fitted(omega, relative_to=None):
+    """The decay; of one image without an interval."""
+    if len(pictures) > 1:
+        return decay(omega, relative_to=relative_to, seed=seed)
+    twice = [
+        c if c is None else np.repeat(c.values, 2, 0)
+        for c in (omega, relative_to)
+    ]
+    return replace(decay(twice[0], relative_to=twice[1]), low=None, high=None)
+
+
+# %%
 profile = measure(network, list(shapes))
+omega = topological_complexity(profile.sel(threshold=thresholds[0]))
+found = fitted(omega)
+print("decay:", found)
 
-# %%
-nulls = {
-    "all values shuffled": "volume",
-    "shuffled within channels": "within_channels",
+# %% tags=["hide-cell"]
+controls = {
+    "all values shuffled": measure(network, list(shapes), null="volume"),
+    "shuffled within channels": measure(
+        network, list(shapes), null="within_channels"
+    ),
 }
-controls = {name: measure(network, list(shapes), null=null) for name, null in nulls.items()}
-
-# %%
 # Its untrained twin, where there is one: weights that are random have none, nor
 # has code of one's own that gives the network as it is.
 if checkpoint or (weights == "pretrained" and not is_own(model)):
     twin = load_model(model, weights="random", seed=seed)
     controls["untrained"] = measure(twin, list(shapes))
 
-# %%
 # The others, at the same size, or where that is too small for one of them, at its own.
-others, sizes = {}, {}
+others, sizes = (
+    {},
+    {name: list(shapes.values()) for name in (model, *controls)},
+)
 for name in compare_with:
     if name == model and weights == "pretrained" and not checkpoint:
         continue
     other, label, other_size = load_model(name), name, size
     try:
-        found, _ = block_shapes(other, size)
+        other_shapes, _ = block_shapes(other, size)
     except ValueError:
         other_size = input_size(other)
-        found, _ = block_shapes(other, other_size)
+        other_shapes, _ = block_shapes(other, other_size)
         label += f" ({other_size} pixels)"
     label += " (pretrained)" if name == model else ""
-    others[label] = measure(name, list(found), image_size=other_size)
-    sizes[label] = list(found.values())
+    others[label] = measure(name, list(other_shapes), image_size=other_size)
+    sizes[label] = list(other_shapes.values())
 
-# %% [markdown]
-# ## What was measured
-
-# %% tags=["hide-input"]
-depth = relative_depth(len(shapes))
-rows = []
-for eta in thresholds:
-    here = profile.sel(threshold=eta)
-    omega = topological_complexity(here)
-    error = omega.std("image", ddof=1) / np.sqrt(len(pictures)) if len(pictures) > 1 else None
-    for i, (name, (channels, height, width)) in enumerate(shapes.items()):
-        beta = here.isel(block=i).mean("image").values
-        rows.append(
-            {
-                "threshold": eta,
-                "block": name,
-                "relative depth": depth[i],
-                "channels": channels,
-                "height": height,
-                "width": width,
-                **{f"beta{degree}": beta[degree] for degree in range(3)},
-                "Omega": beta.sum(),
-                "standard error": np.nan if error is None else error.values[i],
-                **{
-                    f"Omega, {control}": topological_complexity(found)
-                    .sel(threshold=eta)
-                    .mean("image")
-                    .values[i]
-                    for control, found in controls.items()
-                },
-            }
-        )
-table = pd.DataFrame(rows)
-first = table[table["threshold"] == thresholds[0]]
-pd.DataFrame(
-    {
-        "volume": [f"{c} × {h} × {w}" for c, h, w in shapes.values()],
-        "β₀": first["beta0"].map("{:,.1f}".format).values,
-        "β₁": first["beta1"].map("{:,.1f}".format).values,
-        "β₂": first["beta2"].map("{:,.1f}".format).values,
-        "Ω": first["Omega"].map("{:,.1f}".format).values,
-    },
-    index=list(shapes),
-)
-
-# %% [markdown]
-# Means over images, at η = {glue:text}`eta`, by block in the order in which the blocks run.
-
-
-# %% tags=["remove-input"]
-def listed(names):
-    """Names in prose: up to five, and how many more."""
-    names = list(names)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-reasons = {}
-for name, why in left_out.items():
-    reasons.setdefault(why.partition(";")[0], []).append(f"`{name}`")
-notes = [f"Left out, since it {why}: {listed(names)}." for why, names in reasons.items()]
-if pictures.skipped:
-    told = (f"`` {name} `` ({why})" for name, why in pictures.skipped.items())
-    notes.append(f"Skipped of the folder: {listed(told)}.")
-Markdown(" ".join(notes) or "Nothing was left out.")
-
-
-# %% mystnb={"figure": {"caption": "The network among other pretrained networks on the same images. Bands: one standard error over images.", "name": "fig-your-network"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth: the measured network, and other pretrained networks on the same images."}} tags=["hide-input"]
-def at(eta, found):
-    """Betti numbers by image, block and degree."""
-    return {name: profile.sel(threshold=eta) for name, profile in found.items()}
-
-
-mine = at(thresholds[0], {model: profile} | controls)
-others = at(thresholds[0], others)
-curves = {name: topological_complexity(betti) for name, betti in mine.items()}
-other_curves = {name: topological_complexity(betti) for name, betti in others.items()}
-figure, ax = plt.subplots()
-plot_curves(ax, {model: curves[model]} | other_curves, dashed=other_curves)
-
-# %% tags=["hide-cell"]
-# In the book, the points of both figures tell their block, its shape and its Betti numbers.
-sizes |= {name: list(shapes.values()) for name in mine}
-interactive_curves("fig-your-network", {model: mine[model]} | others, sizes, dashed=others)
-interactive_curves("fig-your-controls", mine, sizes, dashed=controls)
+mine = {model: profile} | controls
+curves = complexity(mine | others, thresholds[0])
 
 # %% [markdown]
 # ## Does complexity fall, and by how much more than in the controls?
 
-# %% mystnb={"figure": {"caption": "The same network beside its own controls. Bands: one standard error over images.", "name": "fig-your-controls"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth: the measured network, the same with all values shuffled and with values shuffled within channels, and untrained where it was trained."}} tags=["hide-input"]
-controls_figure, ax = plt.subplots()
-plot_curves(ax, curves, dashed=controls)
-
-
 # %% tags=["hide-input"]
-def fitted(omega, relative_to=None):
-    """The decay; of one image without an interval."""
-    if len(pictures) > 1:
-        return decay(omega, relative_to=relative_to, seed=seed)
-    omega, relative_to = (
-        curve if curve is None else np.repeat(curve.values, 2, axis=0)
-        for curve in (omega, relative_to)
-    )
-    return replace(decay(omega, relative_to=relative_to, seed=seed), low=None, high=None)
-
-
 decays = {}
 for eta in thresholds:
-    here = {
-        name: topological_complexity(betti)
-        for name, betti in at(eta, {model: profile} | controls).items()
-    }
-    found = fitted(here[model])
+    here = complexity(mine, eta)
+    at_eta = fitted(here[model])
     decays[f"η = {eta:g}"] = {
-        "decay": str(found),
-        "first Ω": f"{found.first:,.0f}",
-        "last Ω": f"{found.last:,.0f}",
-        "depth of minimum": f"{found.minimum_depth:.2f}",
-    } | {f"relative to: {name}": str(fitted(here[model], here[name])) for name in controls}
+        "decay": str(at_eta),
+        "first Ω": f"{at_eta.first:,.0f}",
+        "last Ω": f"{at_eta.last:,.0f}",
+        "depth of minimum": f"{at_eta.minimum_depth:.2f}",
+    } | {
+        f"decay less that of: {name}": str(fitted(here[model], here[name]))
+        for name in controls
+    }
 pd.DataFrame(decays)
 
-# %% [markdown]
-# The decay is the slope of log(1 + mean Ω) on relative depth; relative to a control, the slope less
-# the control's, on the same images. Intervals are a bootstrap over images (95 %).
-#
-# {glue:text}`measured_name` ({glue:text}`weights_name`) was measured on {glue:text}`n_measured` of
-# {glue:text}`images_name` at {glue:text}`pixels` × {glue:text}`pixels` pixels: complexity
-# {glue:text}`direction`, from {glue:text}`omega_first:.0f` at the first block to
-# {glue:text}`omega_last:.0f` at the last. {glue:text}`beside_controls`.
 
-# %% [markdown]
-# ## Which network is it like?
-
-# %% tags=["hide-input"]
-pairs = [(model, name) for name in (*other_curves, *controls)]
-if len(pictures) > 1:
-    distances = profile_distances(curves | other_curves, pairs, seed=seed)
-else:
-    both = curves | other_curves
-    distances = pd.DataFrame(
-        [(a, b, profile_distance(both[a], both[b])) for a, b in pairs],
-        columns=["a", "b", "distance"],
-    )
-
-
-def distance(row):
-    """The distance of a pair, with its interval where there is one."""
-    return Estimate(row["distance"], row.get("low"), row.get("high"))
-
-
-def theta(curve):
-    return f"{theta_score(curve):.3f}" if curve.sizes["block"] >= 5 and curve.any() else "–"
-
-
-everything = {model: curves[model]} | other_curves | {name: curves[name] for name in controls}
-pd.DataFrame(
-    {
-        "blocks": [curve.sizes["block"] for curve in everything.values()],
-        "decay": [str(fitted(curve)) for curve in everything.values()],
-        f"distance to {model}": ["–", *(str(distance(row)) for _, row in distances.iterrows())],
-        "θ": [theta(curve) for curve in everything.values()],
-    },
-    index=list(everything),
-)
-
-
-# %% tags=["remove-cell"]
-found = fitted(curves[model])
-
-
+# %% tags=["hide-cell"]
 def sign(found):
     """Of an interval as it is shown, with two digits; 0 if that contains 0."""
     low, high = (round(end, 2) for end in (found.low, found.high))
     return (low > 0) - (high < 0)
 
 
-if np.ptp(curves[model].mean("image").values) == 0:
+def draw(name, profiles, dashed, caption):
+    """Fill the place of a figure, whose points in the book tell what they are."""
+    figure, ax = plt.subplots()
+    plot_curves(ax, complexity(profiles, thresholds[0]), dashed=dashed)
+    plt.close(figure)
+    caption += " Bands: one standard error over images."
+    fill(name, figure, caption=caption)
+    here = {
+        label: one.sel(threshold=thresholds[0])
+        for label, one in profiles.items()
+    }
+    interactive_curves(name, here, sizes, dashed=dashed)
+    return figure
+
+
+if np.ptp(omega.mean("image").values) == 0:
     direction = "does not change with depth"
     if found.first <= 1:
         direction += " (as where η lies beyond all values, and there is nothing to count)"
 elif len(pictures) == 1:
-    direction = f"has a slope of {found}, for which one image gives no interval"
-elif sign(found) < 0:
-    direction = f"falls with depth, with a decay of {found}"
-elif sign(found) > 0:
-    direction = f"rises with depth, with a slope of {found}"
+    direction = (
+        f"has a slope of {found}, for which one image gives no interval"
+    )
 else:
-    direction = f"neither falls nor rises for certain, with a slope of {found}"
+    direction = {
+        -1: f"falls with depth, with a decay of {found}",
+        0: f"neither falls nor rises for certain, with a slope of {found}",
+        1: f"rises with depth, with a slope of {found}",
+    }[sign(found)]
 
 if len(pictures) == 1:
-    beside_controls = "Whether it falls more than its controls, one image cannot tell"
+    beside = "Whether it falls more than its controls, one image cannot tell"
 else:
-    beside = {name: fitted(curves[model], curves[name]) for name in controls}
     groups = {
-        "falls more than": [name for name, gap in beside.items() if sign(gap) < 0],
-        "falls less than": [name for name, gap in beside.items() if sign(gap) > 0],
-        "is not told apart from": [name for name, gap in beside.items() if sign(gap) == 0],
+        -1: "falls more than",
+        1: "falls less than",
+        0: "is not told apart from",
     }
-    told = [f"{how} “{'” and “'.join(names)}”" for how, names in groups.items() if names]
-    beside_controls = f"It {', and '.join(told)}"
+    told = {}
+    for name in controls:
+        how = groups[sign(fitted(omega, curves[name]))]
+        told.setdefault(how, []).append(f"`{name}`")
+    told = (f"{how} {' and '.join(names)}" for how, names in told.items())
+    beside = f"It {', and '.join(told)}"
 
-closest = "No other network was measured"
-if other_curves:
-    nearest, control = (
-        distances[distances["b"].isin(group)].nsmallest(1, "distance").iloc[0]
-        for group in (other_curves, controls)
-    )
-    closest = (
-        f"Of the other networks, {nearest['b']} has the curve that is nearest in shape, at "
-        f"{distance(nearest)}; of the controls, “{control['b']}” has it, at {distance(control)}"
-    )
-
-glue(
-    eta=thresholds[0],
-    measured_name=model,
-    weights_name=network.weights_name,
-    n_measured=f"{len(pictures)} image{'s' if len(pictures) > 1 else ''}",
-    images_name=dataset if not dataset.startswith("folder:") else Path(dataset).name,
-    pixels=size,
-    direction=direction,
-    omega_first=found.first,
-    omega_last=found.last,
-    beside_controls=beside_controls,
-    closest=closest,
-)
+caption = f"The complexity of `{model}` {direction}."
+controls_figure = draw("fig-your-controls", mine, controls, caption)
 
 # %% [markdown]
-# {glue:text}`closest`. The distance is the root mean square difference of the two curves log(1 + Ω)
-# over relative depth, each less its own mean: 0.1 is a ratio of the curves that varies by about a
-# tenth. What the book's networks are to one another, and to themselves untrained, is in
-# {doc}`depth_invariance` and {doc}`controls`.
+# ## Which network is it like?
+
+# %% mystnb={"figure": {"caption": "The network among other pretrained networks on the same images. Bands: one standard error over images.", "name": "fig-your-network"}, "image": {"alt": "Line chart of mean complexity on a logarithmic axis against relative depth: the measured network, and other pretrained networks on the same images."}} tags=["remove-input"]
+place("fig-your-network")
+
+# %% tags=["hide-cell"]
+pairs = [(model, name) for name in (*others, *controls)]
+if len(pictures) > 1:
+    rows = profile_distances(curves, pairs, seed=seed).set_index("b")
+    rows = rows[["distance", "low", "high"]].T
+    distances = {name: Estimate(*row) for name, row in rows.items()}
+else:
+    distances = {
+        name: Estimate(profile_distance(omega, curves[name]))
+        for _, name in pairs
+    }
+
+
+def nearest(names, group):
+    """Which of them has the nearest curve; none is named where all are alike."""
+    shown = {name: round(distances[name].value, 2) for name in names}
+    if not any(shown.values()):
+        return f"Its curve does not differ in shape from those of the {group}"
+    name = min(shown, key=shown.get)
+    return (
+        f"Of the {group}, `{name}` has the curve that is nearest in shape, "
+        f"at a distance of {distances[name]}"
+    )
+
+
+closest = "No other network was measured"
+if others:
+    closest = nearest(others, "other networks")
+figure = draw(
+    "fig-your-network", {model: profile} | others, others, f"{closest}."
+)
+
+
+# %% tags=["hide-input"]
+def theta_or_nan(curve):
+    """The score, of a curve that has one."""
+    return (
+        theta_score(curve)
+        if curve.sizes["block"] >= 5 and curve.any()
+        else np.nan
+    )
+
+
+everything = [model, *others, *controls]
+pd.DataFrame(
+    {
+        "blocks": [curves[name].sizes["block"] for name in everything],
+        "decay": [f"{fitted(curves[name])}" for name in everything],
+        f"distance to {model}": ["–", *map(str, distances.values())],
+        "θ": [
+            f"{Estimate(theta_or_nan(curves[name])):.3f}"
+            for name in everything
+        ],
+    },
+    everything,
+)
+
+# %% tags=["hide-cell"]
+many = "s" if len(pictures) > 1 else ""
+images_name = Path(dataset).name if dataset.startswith("folder:") else dataset
+mark = "``" if "`" in images_name else "`"
+summary = f"""
+`{model}` ({network.weights_name}) was measured on {len(pictures)} image{many} of
+{mark}{images_name}{mark} at {size} × {size} pixels and η = {thresholds[0]:g}.
+
+Complexity {direction}, from {found.first:,.0f} at the first block to {found.last:,.0f} at the
+last. {beside}. {closest}. {nearest(controls, "controls")}.
+"""
+fill("summary", Markdown(summary))
+
+# %% [markdown]
+# The distance is the root mean square difference of the two curves log(1 + Ω) over relative depth,
+# each less its own mean: at 0.1, the ratio of the curves varies by about a tenth. {doc}`depth_invariance`
+# and {doc}`controls` have the distances between the book's networks, and to their untrained twins.
 #
 # θ is the score by which the paper ranks networks for transfer, the lower the better. Whether that
 # works is another matter: see {doc}`transfer_score` and {doc}`ranking`.
 
-# %% tags=["remove-cell"]
-if save_to:
-    about = {
-        what: ("block", [shape[axis] for shape in shapes.values()])
-        for axis, what in enumerate(("channels", "height", "width"))
+# %% [markdown]
+# ## What was measured
+
+# %% tags=["hide-input"]
+sides = pd.DataFrame(shapes, ["channels", "height", "width"]).T
+
+
+def table_at(eta):
+    """All that was counted at one threshold, by block."""
+    here = {
+        name: curve.to_pandas()
+        for name, curve in complexity(mine, eta).items()
     }
+    beta = (
+        profile.sel(threshold=eta)
+        .mean("image")
+        .to_pandas()
+        .add_prefix("beta")
+    )
+    columns = {
+        "Omega": here[model].mean(),
+        "standard error": here[model].sem(),
+    }
+    columns |= {f"Omega, {name}": here[name].mean() for name in controls}
+    depth = {"threshold": eta, "relative depth": relative_depth(len(shapes))}
+    parts = (
+        pd.DataFrame(depth, sides.index),
+        sides,
+        beta,
+        pd.DataFrame(columns),
+    )
+    return pd.concat(parts, axis=1).rename_axis("block")
+
+
+shown = table_at(thresholds[0])
+counts = shown[["beta0", "beta1", "beta2", "Omega"]].map("{:,.1f}".format)
+counts.columns = ["β₀", "β₁", "β₂", "Ω"]
+counts.insert(
+    0, "volume", [" × ".join(map(str, shape)) for shape in shapes.values()]
+)
+counts.rename_axis(None)
+
+
+# %% tags=["remove-input"]
+def listed(names):
+    """Names in prose: up to five, and how many more."""
+    first, more = ", ".join(names[:5]), len(names) - 5
+    return f"{first} and {more} more" if more > 0 else first
+
+
+reasons = {}
+for name, why in left_out.items():
+    reasons.setdefault(why.partition(";")[0], []).append(f"`{name}`")
+notes = [
+    f"Left out, since it {why}: {listed(names)}."
+    for why, names in reasons.items()
+]
+if pictures.skipped:
+    told = [f"`` {name} `` ({why})" for name, why in pictures.skipped.items()]
+    notes.append(f"Skipped of the folder: {listed(told)}.")
+Markdown(f"""
+Means over images at η = {thresholds[0]:g}, in the order in which the blocks run.
+{" ".join(notes) or "Nothing was left out."}
+""")
+
+# %% tags=["hide-cell"]
+if save_to:
+    about = {side: ("block", sides[side]) for side in sides}
     if pictures.files:
         about["file"] = ("image", pictures.files)
     named_profile = profile.assign_coords(about).assign_attrs(model=model)
     with replacing(folder / "profile.nc") as part:
         named_profile.to_netcdf(part, engine="scipy")
+    table = pd.concat(map(table_at, thresholds)).reset_index()
     with replacing(folder / "profile.csv") as part:
         table.to_csv(part, index=False, float_format="%.6g")
-    for name, drawn in {"profile": figure, "controls": controls_figure}.items():
+    for name, drawn in (("profile", figure), ("controls", controls_figure)):
         with replacing(folder / f"{name}.svg") as part:
             drawn.savefig(part, format="svg")
 

@@ -1,9 +1,11 @@
 """The built book, and shapes and networks that several tests use."""
 
+import ast
 import os
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +39,23 @@ def pytest_xdist_make_scheduler(config, log):
             return "book" if Path(file).name in BOOK else file
 
     return Scheduling(config, log)
+
+
+def functions_of(chapter, *names, **known):
+    """Functions of these names that a chapter defines, with its imports, without running it.
+
+    Without names all of them, as attributes; `known` are other names that they use.
+    """
+    file = Path(__file__).parents[1] / "notebooks" / f"{chapter}.py"
+    imports, defined = [], []
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+        elif isinstance(node, ast.FunctionDef) and (node.name in names or not names):
+            defined.append(node)
+    assert {node.name for node in defined} >= set(names)
+    exec(compile(ast.Module(imports + defined, []), chapter, "exec"), known)
+    return [known[name] for name in names] or SimpleNamespace(**known)
 
 
 def wait_until(condition, seconds=120):

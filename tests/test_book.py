@@ -26,7 +26,7 @@ from topo_utils.book import (
     record_finding,
 )
 from topo_utils.book.chapters import as_json
-from topo_utils.book.findings import finding, prose, used_parameters
+from topo_utils.book.findings import duration, finding, prose, used_parameters
 from topo_utils.book.pages import sync, typed
 from topo_utils.book.run import _environment, key
 from topo_utils.store import source_digest
@@ -778,3 +778,18 @@ def test_the_package_runs_as_a_module():
         [sys.executable, "-m", "topo_utils", "--help"], capture_output=True, text=True, check=True
     )
     assert "usage: topobook" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (0.214, "0.21 s"),
+        (12.3, "12 s"),
+        (210, "3.5 min"),
+        (3600, "1 h"),
+        (1e7, "2,778 h"),
+    ],
+)
+def test_a_time_has_the_unit_that_fits(seconds, text):
+    assert duration(seconds) == text

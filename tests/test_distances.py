@@ -147,6 +147,14 @@ def test_distances_of_what_cannot_be_compared_are_refused():
         profile_distances({"a": falling(-3, 4, 3), "b": falling(-3, 4, 1)}, [("a", "b")])
 
 
+def test_the_ratio_of_each_pair_is_an_estimate():
+    curves = {"a": falling(-2), "b": falling(-3), "c": falling(-5, seed=1)}
+    found = invariance(curves, [("a", "b")], [("a", "c"), ("b", "c")], n_bootstrap=50)
+    assert list(found.ratios) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [*found.ratios["a", "b"]] == [*found]
+    assert f"{found.ratios['a', 'b']}" == f"{found}"
+
+
 def test_invariance_of_what_cannot_be_compared_is_refused():
     curves = {"a": falling(-2), "b": falling(-3), "one": falling(-2)[:1]}
     with pytest.raises(ValueError, match="need at least one pair of names each"):

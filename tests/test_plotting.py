@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from topo_utils import plotting
+from topo_utils import Estimate, plotting
 
 
 @pytest.fixture
@@ -46,3 +46,14 @@ def test_interactive_curves_lie_within_their_bands(drawn):
 def test_one_image_has_no_band(drawn):
     plotting.interactive_curves("figure", {"net": betti(1)}, {"net": [(1, 2, 3)] * 4})
     assert len(drawn["figure"]["data"]) == 1
+
+
+def test_rows_that_two_groups_of_ratios_share_are_drawn_once():
+    ratio = Estimate(0.3, 0.2, 0.4)
+    groups = {"change": {"a – b": ratio, "a – c": ratio}, "control": {"a – c": ratio}, "none": {}}
+    ax = plotting.plt.figure().add_subplot()
+    plotting.plot_ratios(ax, groups)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a – b", "a – c"]
+    heights = [line.get_ydata().tolist() for line in ax.lines[:2]]
+    assert heights == [[0, 1], [1.25]]  # beside the other, not upon it
+    plotting.plt.close()

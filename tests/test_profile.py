@@ -95,7 +95,7 @@ def test_a_network_on_a_folder_of_photographs(place, capsys, name):
         assert f"{place / 'out' / file}: " in out
         assert (place / "out" / file).stat().st_size > 100
     assert re.search(
-        r"Complexity (falls|rises|neither) .* Of the other networks, efficientnet_", out
+        r"Complexity (falls|rises|neither) .* Of the other networks, `efficientnet_", out
     )
     assert re.search(r"warning: .*skipped .*notes.txt \(.*broken.jpg \(", errors)
     assert "Traceback" not in errors

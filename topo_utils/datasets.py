@@ -232,6 +232,31 @@ def load_images(name, size=224, n_images=None, seed=0, *, root=None, download=Tr
     return images, None if opened.labels is None else torch.from_numpy(opened.labels)
 
 
+def grey_pictures(name, n_images=None, seed=0):
+    """Pictures of a data set with classes as they are, in shades of grey.
+
+    Parameters
+    ----------
+    name, n_images, seed
+        As for `open_images`, which raises the same errors.
+
+    Returns
+    -------
+    pictures : numpy.ndarray of uint8, shape (N, H, W)
+    labels : numpy.ndarray of int64, shape (N,)
+
+    Raises
+    ------
+    ValueError
+        The data set has no labels, or pictures of several sizes.
+    """
+    opened = open_images(name, n_images=n_images, seed=seed)
+    pictures = [np.asarray(opened.picture(i).convert("L")) for i in range(len(opened))]
+    if opened.labels is None or len({picture.shape for picture in pictures}) > 1:
+        raise ValueError(f"{name} has no labels, or pictures of several sizes; needed: one size")
+    return np.stack(pictures), opened.labels
+
+
 def published_table(name):
     """A small table of published figures, which comes with the package.
 

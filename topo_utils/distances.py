@@ -64,6 +64,8 @@ class Invariance(Estimate):
     pairs : pandas.DataFrame
         The table of `profile_distances` with a column kind ("change" or "comparison"), and the
         ratio of each pair to the median comparison with ratio_low and ratio_high.
+    ratios : dict of (str, str) to Estimate
+        That ratio, by the names of a pair.
     """
 
     pairs: pd.DataFrame = field(compare=False, repr=False)
@@ -71,6 +73,12 @@ class Invariance(Estimate):
     @property
     def ratio(self):
         return self.value
+
+    @property
+    def ratios(self):
+        """The ratio of each pair as an `Estimate`, by (a, b)."""
+        columns = self.pairs[["a", "b", "ratio", "ratio_low", "ratio_high"]]
+        return {(a, b): Estimate(*ratio) for a, b, *ratio in columns.itertuples(index=False)}
 
     @property
     def verdict(self):

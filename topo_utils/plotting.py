@@ -11,6 +11,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from topo_utils.complexity import relative_depth
 from topo_utils.cubical import betti_numbers
+from topo_utils.intervals import Estimate
 
 #: Okabe and Ito's palette, told apart with any colour vision; in the order in which it is used.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -73,14 +74,21 @@ def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
     positive = False
     for label, colour, depth, mean, error in _curves(curves):
         positive |= (mean > 0).any()
-        style = "--" if label in dashed else "-"
-        ax.plot(depth, mean, style, color=colour, marker="o", markersize=3, label=label)
-        if error is not None:
-            ax.fill_between(depth, mean - error, mean + error, color=colour, alpha=0.18, lw=0)
+        band = Estimate(mean) if error is None else Estimate(mean, mean - error, mean + error)
+        plot_estimates(ax, depth, band, label, dashed=label in dashed, color=colour)
     ax.set(xlabel="relative depth (first block 0, last block 1)", ylabel=ylabel)
     if positive:  # a logarithmic axis has no place for anything else
         log_counts(ax)
     ax.legend(fontsize=9)
+
+
+def plot_estimates(ax, x, estimate, label, *, dashed=False, color=None):
+    """A line of estimates (L,) at x (L,), with a band where they have an interval."""
+    style = "--" if dashed else "-"
+    (line,) = ax.plot(x, estimate.value, style, color=color, marker="o", markersize=3, label=label)
+    if estimate.low is not None:
+        band = {"color": line.get_color(), "alpha": 0.18, "lw": 0}
+        ax.fill_between(x, estimate.low, estimate.high, **band)
 
 
 def plot_betti_curves(ax, thresholds, betti):
@@ -90,6 +98,27 @@ def plot_betti_curves(ax, thresholds, betti):
         ax.step(thresholds, curve, where="post", color=colour, label=name)
     ax.set(ylabel="Betti number", ylim=(0, None))
     ax.legend(fontsize=9)
+
+
+def plot_ratios(ax, groups):
+    """Ratios of `topo_utils.invariance` as dots with intervals; the rule's limits are dotted.
+
+    `groups` has estimates by row, by the label of the group, which has a colour of its own. A row
+    that several groups have is one row. The figure becomes as high as the rows need.
+    """
+    rows = list(dict.fromkeys(row for group in groups.values() for row in group))
+    drawn = []
+    for (label, group), colour in zip(groups.items(), COLOURS * len(groups), strict=False):
+        at = [rows.index(row) + 0.25 * drawn.count(row) for row in group]
+        value, low, high = np.reshape([[*ratio] for ratio in group.values()], (-1, 3)).T
+        ax.hlines(at, low, high, color=colour, lw=2)
+        ax.plot(value, at, "o", color=colour, label=label)
+        drawn += group
+    for limit, style in ((0.25, ":"), (0.5, ":"), (1, "-")):
+        ax.axvline(limit, color="#555555", lw=1, ls=style)
+    ax.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.4, -0.6))
+    ax.set(xlim=(-0.02, None), xlabel="distance / median distance of the comparison set")
+    ax.figure.set_figheight(1.6 + 0.35 * len(rows))
 
 
 def plot_points(ax, points, title=""):

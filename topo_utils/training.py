@@ -7,6 +7,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -105,6 +106,13 @@ def one_thread(seed=None):
             yield
     finally:
         set_threads(threads)
+
+
+def fully_connected(n_inputs, n_classes, depth, width, activation=nn.ReLU):
+    """A network of `depth` hidden layers, each with its activation function, and a linear last."""
+    sizes = pairwise([n_inputs] + [width] * depth)
+    hidden = [nn.Sequential(nn.Linear(a, b), activation()) for a, b in sizes]
+    return nn.Sequential(*hidden, nn.Linear(width, n_classes))
 
 
 def train_classifier(model, inputs, labels, *, epochs, seed=0, batch_size=32, learning_rate=3e-3):

@@ -164,6 +164,13 @@ def format_number(number):
     return f"{text} [{number['low']:.3g}, {number['high']:.3g}]" if "low" in number else text
 
 
+def duration(seconds):
+    """A time as text, in the unit that fits: "0.21 s", "3.5 min", "12 h"."""
+    size, unit = next((u for u in ((3600, "h"), (60, "min")) if seconds >= u[0]), (1, "s"))
+    number = seconds / size
+    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
+
+
 def chapter_of(notebook):
     """The name of the chapter that was executed."""
     return Path(notebook.metadata.papermill.input_path).stem
