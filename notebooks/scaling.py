@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # What if one machine is too slow?
+# # What does it cost when one machine is too slow?
 
 # %% tags=["remove-input"]
 from topo_utils.book import place
@@ -19,8 +19,8 @@ from topo_utils.book import place
 place("cost")
 
 # %% [markdown]
-# The cost is computed on this page, from what one image costs on the machine that built it; below is
-# what to type. {doc}`performance` compares the engine with others.
+# This follows from what one image costs on the machine that built this page. What to type is further
+# down. {doc}`performance` compares the engine with others.
 
 # %% [markdown]
 # ## Parameters
@@ -46,10 +46,11 @@ n_measured: AtLeast[2] = 8
 # %% [markdown]
 # ## Method
 #
-# One image is measured on one core: the forward pass, and everything that the profile does, which is
-# mostly counting in all blocks' outputs. Of several images the least time is taken, since others may be
-# at work on this machine. An accelerator takes over the forward pass, while the counting stays with the
-# cores: its share is the least that a run with accelerators costs, however fast these are.
+# Two things are timed on one core: the forward pass of an image, and its whole profile. What the
+# profile takes beyond the pass is called counting here. Of several images the least time is taken,
+# since others may be at work on this machine. An accelerator takes over the forward pass, while the
+# counting stays with the cores: it is the least that a run with accelerators costs, however fast they
+# are.
 
 # %% tags=["hide-cell"]
 import time
@@ -64,13 +65,8 @@ from topo_utils.book.findings import duration
 from topo_utils.training import one_thread
 
 network = load_model(model, weights="random")
-images = torch.randn(
-    n_measured,
-    3,
-    image_size,
-    image_size,
-    generator=torch.Generator().manual_seed(0),
-)
+torch.manual_seed(0)
+images = torch.randn(n_measured, 3, image_size, image_size)
 
 
 def seconds_per_image(measure):
@@ -85,64 +81,56 @@ def seconds_per_image(measure):
 
 # %%
 def whole_profile(image):
-    settings = {"device": "cpu", "n_jobs": 1, "cache": False}
+    settings = {"n_jobs": 1, "cache": False, "progress": False}
     embedding_profile(
-        network, image, thresholds=0.0, progress=False, **settings
+        network, image, thresholds=0.0, device="cpu", **settings
     )
 
 
 with one_thread(), torch.inference_mode():
     pass_seconds = seconds_per_image(network)
     whole_seconds = seconds_per_image(whole_profile)
-print("seconds an image:", round(whole_seconds, 3))
+print(f"one image on one core: {duration(whole_seconds)}")
 
 # %% [markdown]
-# ## What does it cost?
+# ## What if there were more machines?
 
 # %% tags=["hide-input"]
 count_seconds = max(whole_seconds - pass_seconds, 0.0)
-cores = machines * workers
-costs = {
-    "one machine": (n_images * whole_seconds, workers),
-    "all machines": (n_images * whole_seconds, cores),
-    "all machines, accelerators for the forward pass": (
-        n_images * count_seconds,
-        cores,
-    ),
-}
-pd.DataFrame(
+work = n_images * pd.Series(
     {
-        name: {
-            "cores": count,
-            "time of one core": duration(one),
-            "time": duration(one / count),
-        }
-        for name, (one, count) in costs.items()
+        "one machine": whole_seconds,
+        "all machines": whole_seconds,
+        "all machines, with accelerators": count_seconds,
     }
-).T
+)
+cores = [workers, machines * workers, machines * workers]
+times = (work / cores).map(duration)
+pd.DataFrame(
+    {"cores": cores, "time of one core": work.map(duration), "time": times}
+)
 
 # %% tags=["remove-input"]
-one, every, least = (
-    duration(seconds / count) for seconds, count in costs.values()
-)
-fill(
-    "cost",
-    Markdown(f"""
-A profile of {n_images:,} images by `{model}` at {image_size} pixels takes **{one}** on one machine with
-{workers} cores, and **{every}** on {machines} of them. With an accelerator in each it takes no less
-than {least}: that is the counting alone.
-"""),
-)
-Markdown(f"""
-For `{model}` at {image_size} pixels one image takes {1000 * pass_seconds:.1f} ms for the forward pass
-on one core of the machine that built this page, and {1000 * count_seconds:.1f} ms for everything else,
-which is {100 * count_seconds / whole_seconds:.0f} % of the whole. Where the forward pass is the smaller
-part, more cores beside each accelerator help more than a faster accelerator.
-
-These figures assume that images are read and sent as fast as they are counted, and that all cores at
-once are as fast as one alone, which the memory of a machine may not allow: {{doc}}`performance` has the
-measured speed-up of several cores. Multiply by the price of an hour, and leave room.
+one, every, least = times
+answer = Markdown(f"""
+A profile of {n_images:,} images by `{model}` at {image_size} pixels takes **{one}** on one machine
+with {workers} cores, and **{every}** on {machines} of them. With an accelerator in each it takes at
+least {least}: that is the counting alone.
 """)
+fill("cost", answer)
+Markdown(f"""
+For `{model}` at {image_size} pixels, one image takes {duration(pass_seconds)} for the forward pass on
+one core of the machine that built this page, and {duration(count_seconds)} for the counting, which is
+{count_seconds / whole_seconds:.0%} of the whole. Where the forward pass is the smaller part, more cores
+beside each accelerator help more than a faster accelerator.
+""")
+
+# %% [markdown]
+# ## What this does not show
+#
+# These figures assume that images are read and sent as fast as they are counted, and that all cores at
+# once are as fast as one alone, which the memory of a machine may not allow: {doc}`performance` has the
+# measured speed-up of several cores. Multiply by the price of an hour, and leave room.
 
 # %% [markdown]
 # ## What to type on one machine
@@ -186,13 +174,14 @@ measured speed-up of several cores. Multiply by the price of an hour, and leave 
 #     )
 # ```
 #
-# A worker that dies gives its batch back, and another one takes it. With `device="cpu"` the integers
+# If a worker dies, another one takes its batch. With `device="cpu"` the integers
 # do not depend on where a batch was counted, as long as the processors are of one kind; an
 # accelerator sums in a different order, so its integers may differ a little. A network by
 # name is loaded by every worker; a module of your own travels with every batch, and if it is large
 # `joblib.parallel_config("dask", scatter=[network])` sends it to each worker once.
 #
-# A chapter over a grid of parameters, one table of all verdicts and numbers:
+# The same for a chapter: it is run over a grid of parameters, and all verdicts and numbers are put into
+# one table.
 #
 # ```
 # topobook sweep depth_decay --grid dataset imagenet_samples cifar10_samples --grid seed 0 1 2 \
