@@ -98,7 +98,10 @@ from topo_utils.book import glue, record_finding
 from topo_utils.plotting import COLOURS, plot_curves, use_style
 
 use_style()
-NULLS = {"volume": "all values shuffled", "within_channels": "shuffled within channels"}
+NULLS = {
+    "volume": "all values shuffled",
+    "within_channels": "shuffled within channels",
+}
 
 
 def mean_below(curves):
@@ -107,7 +110,9 @@ def mean_below(curves):
     return mean.where(mean > 0)
 
 
-def measure(network=model, images=dataset, size=image_size, n=n_images, **options):
+def measure(
+    network=model, images=dataset, size=image_size, n=n_images, **options
+):
     """Omega by image and block."""
     profile = embedding_profile(
         network,
@@ -124,7 +129,9 @@ def measure(network=model, images=dataset, size=image_size, n=n_images, **option
 
 blocks = model_blocks(model)
 pictures, _ = load_images(dataset, image_size, n_images, seed)
-calibrated = calibrate_batch_norm(load_model(model, weights="random", seed=seed), pictures)
+calibrated = calibrate_batch_norm(
+    load_model(model, weights="random", seed=seed), pictures
+)
 
 kinds = {
     "pretrained": {},
@@ -138,10 +145,13 @@ for kind, options in kinds.items():
         if (kind, null) not in omega:
             omega[kind, null] = measure(**options, null=null)
             # The tensor holds the images of the data set, in their order.
-            omega[kind, null] = omega[kind, null].assign_coords(image=with_input["image"])
+            omega[kind, null] = omega[kind, null].assign_coords(
+                image=with_input["image"]
+            )
 order = measure(null="channel_order")
 per_image = {
-    kind: measure(**kinds[kind], batch_norm="per_image") for kind in ("pretrained", "untrained")
+    kind: measure(**kinds[kind], batch_norm="per_image")
+    for kind in ("pretrained", "untrained")
 }
 
 # %% [markdown]
@@ -150,9 +160,15 @@ per_image = {
 # %% mystnb={"figure": {"caption": "Mean complexity divided by that of the same volumes with their values shuffled: all of them (above) or within channels (below). Flat: the block's &Omega; falls as that of shuffled values. Bands: one standard error over images.", "name": "fig-controls-nulls"}, "image": {"alt": "Two line charts of complexity divided by that of shuffled values against relative depth, for the pretrained, the untrained and the calibrated untrained network."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 1, figsize=(7.2, 7.2), sharex=True)
 for ax, (null, title) in zip(axes, NULLS.items(), strict=True):
-    quotients = {kind: omega[kind, None] / mean_below(omega[kind, null]) for kind in kinds}
+    quotients = {
+        kind: omega[kind, None] / mean_below(omega[kind, null])
+        for kind in kinds
+    }
     plot_curves(
-        ax, quotients, dashed=["untrained", "calibrated"], ylabel="Ω / Ω of shuffled values"
+        ax,
+        quotients,
+        dashed=["untrained", "calibrated"],
+        ylabel="Ω / Ω of shuffled values",
     )
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set_title(title, loc="left")
@@ -167,7 +183,9 @@ axes[1].get_legend().remove()
 def voxels():
     """Number of voxels by block, as if it were the complexity of every image."""
     shapes, _ = block_shapes(load_model(model), image_size, blocks)
-    return omega["pretrained", None] * 0 + np.array([np.prod(shapes[name]) for name in blocks])
+    return omega["pretrained", None] * 0 + np.array(
+        [np.prod(shapes[name]) for name in blocks]
+    )
 
 
 def fitted(curves, relative_to=None):
@@ -177,10 +195,14 @@ def fitted(curves, relative_to=None):
 volume = voxels()
 decays = {kind: fitted(omega[kind, None]) for kind in kinds}
 relative = {
-    (kind, null): fitted(omega[kind, None], omega[kind, null]) for kind in kinds for null in NULLS
+    (kind, null): fitted(omega[kind, None], omega[kind, null])
+    for kind in kinds
+    for null in NULLS
 }
 for twin in ("untrained", "calibrated"):
-    relative["pretrained", twin] = fitted(omega["pretrained", None], omega[twin, None])
+    relative["pretrained", twin] = fitted(
+        omega["pretrained", None], omega[twin, None]
+    )
 per_voxel = {kind: fitted(omega[kind, None], volume) for kind in kinds}
 pd.DataFrame(
     {
@@ -188,7 +210,9 @@ pd.DataFrame(
             "decay": str(decays[kind]),
             "its values, all shuffled": str(fitted(omega[kind, "volume"])),
             "relative to all shuffled": str(relative[kind, "volume"]),
-            "relative to within channels": str(relative[kind, "within_channels"]),
+            "relative to within channels": str(
+                relative[kind, "within_channels"]
+            ),
             "relative to the untrained": str(relative[kind, "untrained"])
             if kind == "pretrained"
             else "–",
@@ -204,20 +228,36 @@ pd.DataFrame(
 # %% tags=["remove-cell"]
 slope = decays["pretrained"].slope
 shares = {}
-if decays["pretrained"].falls:  # else there is no decay of which to take a share
+if decays[
+    "pretrained"
+].falls:  # else there is no decay of which to take a share
     for (kind, of), (value, low, high) in relative.items():
-        if kind == "pretrained":  # the slope is negative: the ends change places
+        if (
+            kind == "pretrained"
+        ):  # the slope is negative: the ends change places
             shares[of] = Estimate(value / slope, high / slope, low / slope)
-LABELS = {"volume": "the volume null", "within_channels": "the null within channels"}
-LABELS |= {"untrained": "the untrained twin", "calibrated": "the calibrated twin"}
+LABELS = {
+    "volume": "the volume null",
+    "within_channels": "the null within channels",
+}
+LABELS |= {
+    "untrained": "the untrained twin",
+    "calibrated": "the calibrated twin",
+}
 shares_text = ", ".join(
     f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}] relative to {LABELS[of]}"
     for of, (value, low, high) in shares.items()
 )
-without_last = fitted(omega["pretrained", None][:, :-1], omega["pretrained", "volume"][:, :-1])
+without_last = fitted(
+    omega["pretrained", None][:, :-1], omega["pretrained", "volume"][:, :-1]
+)
 reorder = fitted(order, omega["pretrained", None])
-reordered = (order.mean("image") / mean_below(omega["pretrained", None])).to_series()
-per_image_decays = {kind: fitted(curves) for kind, curves in per_image.items()}
+reordered = (
+    order.mean("image") / mean_below(omega["pretrained", None])
+).to_series()
+per_image_decays = {
+    kind: fitted(curves) for kind, curves in per_image.items()
+}
 per_image_difference = fitted(per_image["pretrained"], per_image["untrained"])
 glue(
     network=model,
@@ -276,7 +316,9 @@ glue(
 def with_input_omega(omega):
     """Spearman's correlation of the picture's Omega with that of each block (L,)."""
     return bootstrap(
-        lambda images: correlation(picture_omega[images], omega.values[images].T),
+        lambda images: correlation(
+            picture_omega[images], omega.values[images].T
+        ),
         len(picture_omega),
         n_bootstrap=1000,
         seed=seed,
@@ -284,23 +326,44 @@ def with_input_omega(omega):
 
 
 picture_omega = with_input.sel(block="input").values
-correlations = {kind: with_input_omega(omega[kind, None]) for kind in ("pretrained", "untrained")}
+correlations = {
+    kind: with_input_omega(omega[kind, None])
+    for kind in ("pretrained", "untrained")
+}
 figure, ax = plt.subplots(figsize=(7.2, 3.8))
-for (kind, found), style, colour in zip(correlations.items(), ("-", "--"), COLOURS, strict=False):
+for (kind, found), style, colour in zip(
+    correlations.items(), ("-", "--"), COLOURS, strict=False
+):
     depth = relative_depth(len(blocks))
-    ax.plot(depth, found.value, style, color=colour, marker="o", markersize=3, label=kind)
-    ax.fill_between(depth, found.low, found.high, color=colour, alpha=0.18, lw=0)
+    ax.plot(
+        depth,
+        found.value,
+        style,
+        color=colour,
+        marker="o",
+        markersize=3,
+        label=kind,
+    )
+    ax.fill_between(
+        depth, found.low, found.high, color=colour, alpha=0.18, lw=0
+    )
 ax.axhline(0, color="black", lw=1)
 ax.set(ylim=(-1.05, 1.05), ylabel="rank correlation with the input's Ω")
 ax.set_xlabel("relative depth (first block 0, last block 1)")
 _ = ax.legend(fontsize=9)
 
 # %% tags=["remove-cell"]
-predicted = {kind: int((found.low > 0).sum()) for kind, found in correlations.items()}
+predicted = {
+    kind: int((found.low > 0).sum()) for kind, found in correlations.items()
+}
 glue(
     input_omega=picture_omega.mean(),
-    first_correlation=str(correlations["pretrained"].map(lambda blocks: blocks[0])),
-    last_correlation=str(correlations["pretrained"].map(lambda blocks: blocks[-1])),
+    first_correlation=str(
+        correlations["pretrained"].map(lambda blocks: blocks[0])
+    ),
+    last_correlation=str(
+        correlations["pretrained"].map(lambda blocks: blocks[-1])
+    ),
     n_blocks=len(blocks),
     predicted_pretrained=predicted["pretrained"],
     predicted_untrained=predicted["untrained"],
@@ -332,23 +395,37 @@ DATA = ["cifar10_samples", "mnist_samples", "imagenet_samples"]
 curves = {}  # null -> name -> curve
 
 
-def curve(null, network=model, images=dataset, size=image_size, weights="pretrained"):
+def curve(
+    null, network=model, images=dataset, size=image_size, weights="pretrained"
+):
     """Measure a curve unless it is there; its name."""
     name = f"{network} {images} {size} {weights}"
     if name not in curves.setdefault(null, {}):
-        known = omega.get((weights, null)) if (network, images, size) == known_setting else None
+        known = (
+            omega.get((weights, null))
+            if (network, images, size) == known_setting
+            else None
+        )
         if known is not None and np.isin(few, known["image"]).all():
             curves[null][name] = known.sel(image=few)
         else:
             curves[null][name] = measure(
-                network, images, size, n_images_findings, weights=weights, null=null
+                network,
+                images,
+                size,
+                n_images_findings,
+                weights=weights,
+                null=null,
             )
     return name
 
 
 known_setting = (model, dataset, image_size)
 for null in (None, *NULLS):
-    data = {images: curve(null, images=images) for images in [*DATA, "cifar100_samples"]}
+    data = {
+        images: curve(null, images=images)
+        for images in [*DATA, "cifar100_samples"]
+    }
     networks = [curve(null, network=network) for network in LITES]
     networks.append(curve(null, network=LITES[0], weights="random"))
     reference = curve(null)
@@ -383,7 +460,9 @@ def divided(null):
     """
     if null is None:
         return dict(curves[None])
-    means = {name: 1 + each.mean("image") for name, each in curves[null].items()}
+    means = {
+        name: 1 + each.mean("image") for name, each in curves[null].items()
+    }
     scale = float(np.mean([mean.mean() for mean in means.values()]))
     return {
         name: (scale * each / means[name]).assign_attrs(each.attrs)
@@ -398,8 +477,12 @@ for null in (None, *NULLS):
     quotients["one half"] = quotients[reference][:middle]
     quotients["other half"] = quotients[reference][middle:]
     for claim, (changes, comparisons) in claims.items():
-        found[claim, null] = invariance(quotients, changes, comparisons, seed=seed)
-columns = {None: "Ω"} | {null: f"Ω / {title}" for null, title in NULLS.items()}
+        found[claim, null] = invariance(
+            quotients, changes, comparisons, seed=seed
+        )
+columns = {None: "Ω"} | {
+    null: f"Ω / {title}" for null, title in NULLS.items()
+}
 
 
 levels = sorted({threshold, *other_thresholds})
@@ -422,27 +505,40 @@ at_levels = {
 
 def falls(null, eta):
     """Whether the interval of the decay lies below 0, divided by a null."""
-    curves, divisor = (at_levels[key].sel(threshold=eta) for key in (None, null))
+    curves, divisor = (
+        at_levels[key].sel(threshold=eta) for key in (None, null)
+    )
     return fitted(curves, None if null is None else divisor).falls
 
 
-falling = {null: sum(falls(null, eta) for eta in levels) for null in at_levels}
+falling = {
+    null: sum(falls(null, eta) for eta in levels) for null in at_levels
+}
 
 table = {}
 for null, column in columns.items():
     for claim in claims:
         each = found[claim, null]
-        table[f"{claim}, {column}"] = {"number": str(each), "by the rule": each.verdict}
-    remaining = decays["pretrained"] if null is None else relative["pretrained", null]
+        table[f"{claim}, {column}"] = {
+            "number": str(each),
+            "by the rule": each.verdict,
+        }
+    remaining = (
+        decays["pretrained"] if null is None else relative["pretrained", null]
+    )
     holds = falling[null]
-    survives = "reproduced" if holds == len(levels) else "reproduced with limits"
+    survives = (
+        "reproduced" if holds == len(levels) else "reproduced with limits"
+    )
     table[f"decay, {column}"] = {
         "number": str(remaining),
         "by the rule": "falls" if remaining.falls else "does not fall",
     }
     table[f"decay at other thresholds, {column}"] = {
         "number": f"falls at {holds} of {len(levels)}",
-        "by the rule": survives if 2 * holds >= len(levels) else "not reproduced",
+        "by the rule": survives
+        if 2 * holds >= len(levels)
+        else "not reproduced",
     }
 pd.DataFrame(table).T
 
@@ -496,11 +592,23 @@ else:
         f"Of the decay {decays['pretrained']} there remains {shares_text}; what "
         f"remains is below 0 relative to {len(left)} of {len(shares)}."
     )
-numbers = {f"share_of_decay_left_relative_to_{of}": share for of, share in shares.items()}
+numbers = {
+    f"share_of_decay_left_relative_to_{of}": share
+    for of, share in shares.items()
+}
 numbers |= {f"decay_{kind}": each for kind, each in decays.items()}
-numbers |= {f"decay_{kind}_relative_to_{of}": each for (kind, of), each in relative.items()}
-numbers |= {f"decay_{kind}_relative_to_voxels": each for kind, each in per_voxel.items()}
-numbers |= {f"decay_{kind}_statistics_per_image": each for kind, each in per_image_decays.items()}
+numbers |= {
+    f"decay_{kind}_relative_to_{of}": each
+    for (kind, of), each in relative.items()
+}
+numbers |= {
+    f"decay_{kind}_relative_to_voxels": each
+    for kind, each in per_voxel.items()
+}
+numbers |= {
+    f"decay_{kind}_statistics_per_image": each
+    for kind, each in per_image_decays.items()
+}
 numbers |= {
     f"ratio_{claim}_{null or 'raw'}".replace(" ", "_"): each
     for (claim, null), each in found.items()
@@ -547,7 +655,12 @@ shuffles = np.stack(
     [
         topological_complexity(
             embedding_profile(
-                model, pictures[:2], thresholds=threshold, null="volume", seed=s, progress=False
+                model,
+                pictures[:2],
+                thresholds=threshold,
+                null="volume",
+                seed=s,
+                progress=False,
             )
         )
         .isel(threshold=0)
@@ -555,10 +668,14 @@ shuffles = np.stack(
         for s in (seed, seed + 1, seed + 2)
     ]
 )
-deviations = (shuffles.std(axis=0, ddof=1) / np.maximum(shuffles.mean(axis=0), 1)).mean(axis=0)
+deviations = (
+    shuffles.std(axis=0, ddof=1) / np.maximum(shuffles.mean(axis=0), 1)
+).mean(axis=0)
 pd.DataFrame(
     {
-        "deviation between shuffles, median block": [f"{100 * np.median(deviations):.1f} %"],
+        "deviation between shuffles, median block": [
+            f"{100 * np.median(deviations):.1f} %"
+        ],
         "worst block": [f"{100 * deviations.max():.1f} %"],
         "greatest / least block of the null": [
             f"{shuffles.mean(axis=(0, 1)).max() / max(shuffles.mean(axis=(0, 1)).min(), 1):.1f}"
