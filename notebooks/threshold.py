@@ -81,8 +81,7 @@ seed: AtLeast[0] = 0
 # them, and no shape is left to count. So the twin's batch norm is first calibrated on these images.
 
 # %% tags=["hide-cell"]
-from functools import partial
-from itertools import permutations
+from itertools import permutations, zip_longest
 
 import numpy as np
 import pandas as pd
@@ -115,22 +114,18 @@ if len(similar) != 2 or len({*similar, dissimilar}) != 3:
 
 
 def omega_of(model, images=dataset, **more):
-    """Omega by image, block and threshold."""
+    """Omega by threshold, image and block."""
     options = {"n_images": n_images, "image_size": image_size, "seed": seed}
     profile = embedding_profile(
         model, images, thresholds=etas, progress=False, **options | more
     )
-    return topological_complexity(profile)
+    return topological_complexity(profile).transpose("threshold", ...)
 
 
-def decays_of(omega, less=None, n_bootstrap=1000):
-    """The decay at each level of Omega (image, block, level)."""
-    omega = np.moveaxis(np.asarray(omega), -1, 0)
-    others = [None] * len(omega)
-    if less is not None:
-        others = np.moveaxis(np.asarray(less), -1, 0)
+def decays_of(omega, less=(), n_bootstrap=1000):
+    """The decay at each level of Omega (level, image, block)."""
     settings = {"n_bootstrap": n_bootstrap, "seed": seed}
-    pairs = zip(omega, others, strict=True)
+    pairs = zip_longest(omega, less)  # without others, None
     return [decay(one, relative_to=other, **settings) for one, other in pairs]
 
 
@@ -153,16 +148,14 @@ print(f"flattest, at η = {etas[flattest]:g}: {decays[first][flattest]}")
 images, _ = load_images(dataset, image_size, n_images, seed)
 twin = load_model(first, weights="random", seed=seed)
 twin = calibrate_batch_norm(twin, images)
-untrained = omega_of(twin, images)
+untrained = omega_of(twin, images).values
 data = {name: omega_of(first, name) for name in (*similar, dissimilar)}
 
 
 def common_depth(omega):
-    """Omega (image, 32, level): at common points of relative depth."""
-    depth = relative_depth(omega.sizes["block"])
-    points = np.linspace(0, 1, 32)
-    interpolated = partial(np.interp, points, depth)
-    return np.apply_along_axis(interpolated, 1, omega)
+    """Omega at 32 points of relative depth, for any number of blocks."""
+    omega = omega.assign_coords(block=relative_depth(omega.sizes["block"]))
+    return omega.interp(block=np.linspace(0, 1, 32))
 
 
 def nearness(eta):
@@ -173,7 +166,7 @@ def nearness(eta):
 
 
 def omega_at_quantiles(model):
-    """Omega where each volume has its own levels (image, block, level)."""
+    """Omega where each volume has its own levels (level, image, block)."""
     found = []
     with block_outputs(model, model_blocks(model)) as run:
         for image in images:
@@ -181,7 +174,7 @@ def omega_at_quantiles(model):
             volumes = [output[0].double().numpy() for output in outputs]
             cuts = [np.quantile(volume, levels) for volume in volumes]
             found.append(list(map(betti_numbers, volumes, cuts)))
-    return topological_complexity(found)
+    return np.moveaxis(topological_complexity(found), -1, 0)
 
 
 def judged(found, bound=0):
@@ -280,7 +273,7 @@ nothing about shapes.
 end = len(etas) - 1
 shown = sorted({0, zero // 2, zero, (zero + end) // 2, end})
 figure, ax = plt.subplots()
-curves = {f"η = {etas[i]:g}": trained[first][..., i] for i in shown}
+curves = {f"η = {etas[i]:g}": trained[first][i] for i in shown}
 plot_curves(ax, curves)
 _ = ax.set_title(first, loc="left")
 
