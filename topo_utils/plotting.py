@@ -83,7 +83,7 @@ def plot_curves(ax, curves, *, dashed=(), ylabel="Ω, mean over images"):
 
 
 def plot_estimates(ax, x, estimate, label, *, dashed=False, color=None):
-    """A line of estimates, each of shape (L,), at x (L,), with a band where they have an interval."""
+    """A line of estimates (L,) at x (L,), with a band where they have an interval."""
     style = "--" if dashed else "-"
     (line,) = ax.plot(x, estimate.value, style, color=color, marker="o", markersize=3, label=label)
     if estimate.low is not None:
