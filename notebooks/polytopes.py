@@ -631,7 +631,7 @@ record_finding(
 # - Fewer pictures: `-p n_digits 100`. How many faces do shuffled labels need now?
 # - Longer training: `-p n_steps 3000`. What was found is an upper bound, and the harder task gains
 #   more from patience: does the ratio stay?
-# - Other digits: `-p digit_classes "[3, 5, 9]"`.
+# - Different digits: `-p digit_classes "[3, 5, 9]"`.
 #
 # ## Exercises
 #
