@@ -68,15 +68,14 @@ seed: AtLeast[0] = 0
 # ## Method
 #
 # A convex polytope with m faces is where the largest of m linear functions is below 0. A network in
-# this *max form* has one unit for each face. It is trained from several random starts with a soft
-# maximum that becomes sharper, logistic loss and Adam. A body with p holes is one polytope less p
-# others. A width *suffices* when some start classifies every single point. Success proves this for
-# the sample; failure proves nothing, since a different start might succeed.
+# this *max form* has one unit for each face; a body with p holes is one polytope less p others. Training
+# (Adam, logistic loss, a soft maximum that becomes sharper) starts several times at random. A width
+# *suffices* when some start classifies every single point. Success proves this for the sample; failure
+# proves nothing, since a different start might succeed.
 #
 # The number below is for one polytope that holds all pictures of one digit and no other picture: the
-# least number of faces found with **shuffled** labels, divided by the least number with the true ones
-# (geometric mean over digits; 95 % bootstrap over digits). The search starts small, doubles, and
-# closes in, with one start for each width.
+# least number of faces found with **shuffled** labels, divided by that with the true ones (geometric
+# mean and 95 % bootstrap over digits, one start for each width).
 
 # %% tags=["hide-cell"]
 import math
@@ -631,7 +630,7 @@ record_finding(
 # - Fewer pictures: `-p n_digits 100`. How many faces do shuffled labels need now?
 # - Longer training: `-p n_steps 3000`. What was found is an upper bound, and the harder task gains
 #   more from patience: does the ratio stay?
-# - Other digits: `-p digit_classes "[3, 5, 9]"`.
+# - Different digits: `-p digit_classes "[3, 5, 9]"`.
 #
 # ## Exercises
 #

@@ -676,7 +676,7 @@ record_finding(
 # it the nearest neighbours, the graph, its hop distances and its curvature.
 #
 # With a factor for each unit the function still stays, but a coordinate that is stretched counts
-# more in the Euclidean distance: other points become the nearest. So the coefficient depends on
+# more in the Euclidean distance: different points become the nearest. So the coefficient depends on
 # something that the network's function does not.
 # ```
 #

@@ -471,13 +471,13 @@ record_finding(
 #
 # - More rings: `-p n_pairs 3 -p epochs 150`. A harder task: does the order change?
 # - Deeper and narrower: `-p depth 8 -p width 15`. Are all networks still right on fresh points?
-# - Another scale: `-p scale_graph 1.5`, or fewer neighbours: `-p neighbours 6`.
+# - A different scale: `-p scale_graph 1.5`, or fewer neighbours: `-p neighbours 6`.
 # - More noise: `-p noise 0.1`. Do the rings still start from their own Betti numbers?
 
 # %% [markdown]
 # ## Exercises
 #
-# ```{exercise-start} Another scale, another shape
+# ```{exercise-start} The shape depends on the scale
 # :label: ex-simplicial-baseline-1
 # ```
 #
@@ -509,7 +509,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# A scale that is right for the input need not be right for a layer, whose points lie otherwise;
+# A scale that is right for the input need not be right for a layer, whose points lie differently;
 # there is no true shape to check it by. That is why persistence, all scales at once, is used where
 # it can be afforded.
 #
@@ -519,7 +519,7 @@ pd.DataFrame(
 # ```{exercise} A permutation of the channels
 # :label: ex-simplicial-baseline-2
 #
-# The channels of a block are put into another order, the same for all images, and the next layer's
+# The channels of a block are put into a different order, the same for all images, and the next layer's
 # weights with them. What changes: the network's outputs, the point cloud of a class at this block,
 # the cubical Ω of an image at this block?
 # ```

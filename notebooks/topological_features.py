@@ -502,7 +502,7 @@ record_finding(
 # The filtration by grey value has the same Betti curves: a mirror maps its sublevel sets onto those
 # of the mirrored picture. The filtrations by height from above and from below stay as they are,
 # too. Those from the left and from the right change places. So with these two exchanged the
-# features of a mirrored picture are those of the upright one, while its pixels are others: the part
+# features of a mirrored picture are those of the upright one, while its pixels differ: the part
 # of the accuracy that rests on features should survive the mirror.
 # ```
 #

@@ -28,7 +28,7 @@ from scipy.io import savemat
 from torchvision import datasets as tv
 
 from topo_utils import dataset_names, load_images, normalise, open_images, published_table
-from topo_utils.datasets import EMBEDDED_DATASETS, OUTPUT_MARK
+from topo_utils.datasets import EMBEDDED_DATASETS, OUTPUT_MARK, grey_pictures
 
 #: Number of images, number of classes, side in pixels (None: several), stem of foolbox's files.
 EMBEDDED = {
@@ -959,3 +959,21 @@ def test_the_published_table_is_consistent():
 def test_unknown_tables_list_the_known_ones(name):
     with pytest.raises(ValueError, match=r"unknown table .*; known: .*suresh2023_cifar10_betti"):
         published_table(name)
+
+
+def test_grey_pictures_are_those_of_the_data_set():
+    pictures, labels = grey_pictures("digits", 20, seed=1)
+    opened = open_images("digits", n_images=20, seed=1)
+    assert pictures.shape == (20, 8, 8)
+    assert pictures.dtype == np.uint8
+    for i, picture in enumerate(pictures):  # grey in RGB: all channels are equal
+        assert (np.asarray(opened.picture(i)) == picture[..., None]).all()
+    assert np.array_equal(labels, opened.labels)
+
+
+def test_grey_pictures_of_several_sizes_or_without_classes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="several sizes"):
+        grey_pictures("imagenet_samples")
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="no labels"):
+        grey_pictures(f"folder:{tmp_path}")

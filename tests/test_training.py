@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from topo_utils import training
-from topo_utils.training import cache_folder, one_thread, own_random, train_classifier, trained
+from topo_utils.training import (
+    cache_folder,
+    fully_connected,
+    one_thread,
+    own_random,
+    train_classifier,
+    trained,
+)
 
 
 @pytest.fixture
@@ -253,3 +260,15 @@ def test_own_random_numbers_are_those_of_the_default_generator():
         expected.append(torch.rand(2))
     assert len(expected) >= 40
     assert all(map(torch.equal, expected, found))
+
+
+def test_a_fully_connected_network_has_its_layers():
+    network = fully_connected(5, 3, depth=2, width=7, activation=nn.Tanh)
+    assert [tuple(weight.shape) for weight in network.parameters() if weight.ndim == 2] == [
+        (7, 5),
+        (7, 7),
+        (3, 7),
+    ]
+    assert len(network) == 3
+    assert isinstance(network[1][1], nn.Tanh)
+    assert network(torch.zeros(4, 5)).shape == (4, 3)
