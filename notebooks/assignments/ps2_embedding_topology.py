@@ -28,7 +28,7 @@
 # | 6 | what follows (marked by hand) | 8 |
 #
 # About two hours. You need PyTorch's modules and tensors, least squares, and what chapters
-# *Components, tunnels and cavities* and *Complexity falls with depth* explain. Replace what stands at
+# *Components, tunnels and cavities* and *Does complexity fall with depth?* explain. Replace what stands at
 # `YOUR CODE HERE` and `YOUR ANSWER HERE`; the cell after each task tests it, and more tests are run
 # when the set is graded. Restart the kernel and run all cells before you hand it in.
 #

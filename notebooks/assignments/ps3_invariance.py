@@ -33,7 +33,7 @@
 # | 8 | your design, before the result (marked by hand) | 4 |
 # | 9 | your verdict (marked by hand) | 6 |
 #
-# About two hours. You need what chapters *Complexity falls with depth* and *The size of the input*
+# About two hours. You need what chapters *Does complexity fall with depth?* and *Does the size of the input matter?*
 # explain: Ω by block, the bootstrap, the ratio of two distances. Replace what stands at `YOUR CODE
 # HERE` and `YOUR ANSWER HERE`; the cell after each task tests it, and more tests are run when the
 # set is graded. Restart the kernel and run all cells before you hand it in.

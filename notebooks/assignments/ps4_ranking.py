@@ -30,7 +30,7 @@
 # | 7 | which score would you use (marked by hand) | 4 |
 #
 # About two hours. You need least squares with a penalty, the density of a normal distribution, and
-# what chapter *Complexity falls with depth* says of Ω. Replace what stands at `YOUR CODE HERE` and
+# what chapter *Does complexity fall with depth?* says of Ω. Replace what stands at `YOUR CODE HERE` and
 # `YOUR ANSWER HERE`; the cell after each task tests it, and more tests are run when the set is graded.
 # Restart the kernel and run all cells before you hand it in.
 
