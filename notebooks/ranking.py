@@ -87,7 +87,7 @@ seed: AtLeast[0] = 0
 # block; its rivals see the labelled images' features, or (LEEP, NCE) the network's probabilities for
 # ten kinds of clothing. Of θ, −θ is taken, so that higher means better for all scores.
 #
-# Four controls know nothing of the task or of the training: −θ of the same networks *before*
+# Four controls know nothing of the task or of the pretraining: −θ of the same networks *before*
 # pretraining, the number of weights, the number of blocks, and the accuracy on Fashion-MNIST. Formulas
 # and sources of the rivals are in the docstrings of `topo_utils.transferability`.
 
