@@ -437,9 +437,9 @@ record_finding(
 # :label: ex-subsampling-invariance-1
 # ```
 #
-# Mean Ω of two data sets differs by 2 % in a block. How many images of each does it take until a 95
-# % interval of the difference leaves 0 out, if both scatter like the median block of the data set
-# above? And how many if the two sides are the same images, before and after a change, whose
+# Mean Ω of two data sets differs by 2 % in a block. How many images of each does it take until an
+# interval (95 %) of the difference leaves 0 out, if both scatter like the median block of the data
+# set above? And how many if the two sides are the same images, before and after a change, whose
 # differences scatter a third as much?
 #
 # ```{exercise-end}

@@ -259,6 +259,17 @@ def test_what_a_chapter_shows_follows_from_the_package(project, tmp_path, monkey
     assert key(project, "small", {}) != before
 
 
+def test_a_chapter_that_was_edited_while_it_ran_is_run_again(project, tmp_path):
+    source = project.notebooks / "small.py"
+    edit = "\n# %%\nfrom pathlib import Path\nPath('small.py').write_text(''.join(EDITED))\n"
+    edited = CHAPTER.replace("half is", "it is")
+    source.write_text(CHAPTER + edit.replace("EDITED", repr(edited)))
+    _, fresh = project.run_once("small", {}, tmp_path / "out.ipynb", progress=False)
+    assert fresh
+    assert source.read_text() == edited
+    assert project.run_once("small", {}, tmp_path / "out.ipynb", progress=False)[1]
+
+
 OTHER_KERNEL = HEADER.replace("name: python3", "name: julia-1.9").replace(": python", ": julia")
 
 

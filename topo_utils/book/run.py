@@ -104,6 +104,7 @@ def run(project, chapter, parameters, out, *, progress=True, scratch=None):
 
     require("ipykernel")  # which runs in a process of its own
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is raised as well
+    known_as = key(project, chapter, parameters)  # before it runs: it may be edited meanwhile
     notebook = load_notebook_node(chapters.read_chapter(project, chapter))
     if parameters:
         notebook = parameterize_notebook(
@@ -152,7 +153,7 @@ def run(project, chapter, parameters, out, *, progress=True, scratch=None):
     executed.metadata.papermill["input_path"] = f"notebooks/{chapter}.py"
     executed.metadata.papermill["output_path"] = out.name
     executed.metadata["topobook"] = {
-        "key": key(project, chapter, parameters),
+        "key": known_as,
         "seconds": round(time.perf_counter() - start, 1),
     }
     chapters.write_notebook(executed, out)
