@@ -213,6 +213,7 @@ clouds["total"] = clouds["β₀"] + clouds["β₁"]
 
 # %%
 logs = np.log(clouds.set_index([*curve, "layer"])["total"]).unstack("layer")
+# How far below its start a curve lies, mean over layers and classes.
 deeper = logs.drop(columns=0).mean(axis=1)
 falls = (logs[0] - deeper).groupby(curve[:-1]).mean()
 falls = falls.unstack(["activation", "weights"])
@@ -262,7 +263,8 @@ fill(
 # %% tags=["hide-input"]
 of_trained = falls.xs("trained", axis=1, level="weights")
 table = {}
-for key, here in gains.items():
+for key in product(("rings", "digits"), METRICS):
+    here = gains[key]
     mean = of_trained.loc[key].mean()
     table[", ".join(key)] = {
         "fall, ReLU": f"{mean['ReLU']:.2f}",
