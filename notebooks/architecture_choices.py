@@ -11,10 +11,10 @@
 # ---
 
 # %% [markdown]
-# # Does the rate of decay tell how well an architecture generalises?
+# # Does the rate of decay tell how well a network generalises?
 #
-# > The rate of decay in topological complexity (as a metric) helps quantify the impact of
-# > architectural choices on the generalization ability.
+# > The rate of decay in topological complexity (as a metric) helps quantify the impact of architectural
+# > choices on the generalization ability.
 # >
 # > — the paper's abstract, {cite:t}`suresh2023`
 
@@ -23,12 +23,14 @@ from topo_utils.book import place
 
 place("answer")
 
-# %% mystnb={"figure": {"caption": "Accuracy against rate of decay.", "name": "fig-architecture-scatter"}, "image": {"alt": "Scatter chart of test accuracy against rate of decay, one point for each architecture, coloured by activation function, triangles for skip connections and circles for plain ones."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Accuracy on held-out images against the rate of decay, one point a configuration.", "name": "fig-architecture-scatter"}, "image": {"alt": "Scatter chart of test accuracy against rate of decay, one point for each architecture, coloured by activation function, triangles for skip connections and circles for plain ones."}} tags=["remove-input"]
 place("fig-architecture-scatter")
 
 # %% [markdown]
-# You need to know what the decay of a network is: {doc}`depth_decay` fits it. Its *rate* here is minus
-# that slope, so that a larger rate is a steeper fall of complexity with depth.
+# If so, networks that differ only in their architecture, trained on the same few labels, should come in
+# nearly the same order by their rate of decay ({doc}`depth_decay`) as by their accuracy on images that
+# they have not seen. And the rate should say more than what is known without any training: how deep the
+# network is, how many parameters it has, and how its untrained twin decays.
 
 # %% [markdown]
 # ## Parameters
@@ -68,20 +70,17 @@ seed: AtLeast[0] = 0
 # %% [markdown]
 # ## Method
 #
-# All combinations of the first four lists are trained, each from several seeds. A seed draws the
-# labelled images, the initial weights and the order of training. A network has a stem and blocks: one
-# 3 × 3 convolution each, batch norm, activation. The image is halved once, midway. With a skip
-# connection, a block's input is added before the activation.
+# All combinations of activations, wirings, depths and widths are trained, each from several seeds. Every
+# network has a stem and blocks of one 3 × 3 convolution with batch norm and activation; the image is
+# halved once, midway. With skip connections a block's input is added before the activation. Ω is read at
+# the stem and at every block, on held-out images.
 #
-# Complexity Ω = β₀ + β₁ + β₂ is counted at the stem and at every block, on held-out images. The
-# untrained twin has the same initial weights and the batch-norm statistics of the same images.
-#
-# Correlations are taken over architectures, each the mean over its seeds. Intervals (95 %) come from a
-# bootstrap that draws architectures and, within each, seeds.
+# The rate of decay is minus the slope of log(1 + mean Ω) on relative depth. The untrained twin has the
+# same initial weights, with batch norm set to the statistics of the same training images.
 
 # %% tags=["hide-cell"]
+import itertools
 from functools import partial
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -106,23 +105,13 @@ from topo_utils.training import one_thread, trained
 
 use_style()
 FUNCTIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
-NULLS = {"volume": "shuffled", "within_channels": "shuffled in channels"}
 CHOICES = ["activation", "skip", "depth", "width"]
-configurations = list(product(activations, skips, depths, widths))
-n = len(set(configurations))
-if n < max(4, len(configurations)) or set(activations) - FUNCTIONS.keys():
-    raise ValueError(
-        f"accepted: at least 4 configurations, none twice, activations of {', '.join(FUNCTIONS)}"
-    )
-images, labels = load_images(dataset, image_size, n_images=None, seed=seed)
-if labels is None or n_images > n_test or n_test + n_labels > len(images):
-    raise ValueError(
-        f"{dataset} has {len(images)} images; needed: n_test + n_labels = {n_test + n_labels} with "
-        "labels, and n_images up to n_test"
-    )
-n_classes = int(labels.max()) + 1
-shuffled = np.random.default_rng(seed).permutation(len(images))
-held_out, pool = shuffled[:n_test], shuffled[n_test:]
+NULLS = ["volume", "within_channels"]
+CONTROLS = {
+    "untrained twin's rate": "rate_untrained",
+    "depth": "depth",
+    "number of parameters": "parameters",
+}
 
 
 class Block(nn.Module):
@@ -142,300 +131,278 @@ class Block(nn.Module):
 
 def build(activation, skip, depth, width):
     """The network: its children are the stem (0), the blocks (1 to depth) and the head."""
-    block = partial(Block, width=width, activation=FUNCTIONS[activation])
-    blocks = [
-        block(width, skip=skip, halve=i == depth // 2) for i in range(depth)
-    ]
+    function = FUNCTIONS[activation]
+    halves = [i == depth // 2 for i in range(depth)]
+    blocks = [Block(width, width, function, skip, half) for half in halves]
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes)
-    return nn.Sequential(block(3), *blocks, *head)
+    return nn.Sequential(Block(3, width, function), *blocks, *head)
 
 
-def share_correct(network, index):
-    """Accuracy on the images of an index."""
+grid = itertools.product(activations, skips, depths, widths)
+configurations = list(dict.fromkeys(grid))
+n_configurations = len(configurations)
+if set(activations) - FUNCTIONS.keys() or n_configurations < 4:
+    accepted = (
+        f"at least 4 configurations with some of {', '.join(FUNCTIONS)}"
+    )
+    raise ValueError(f"activations {activations}; accepted: {accepted}")
+images, labels = load_images(dataset, image_size, n_images=None, seed=seed)
+needed = n_test + n_labels
+if labels is None or needed > len(images) or n_images > n_test:
+    raise ValueError(
+        f"{dataset} has {len(images)} images; needed: {needed} with labels, "
+        "and n_images up to n_test"
+    )
+n_classes = int(labels.max()) + 1
+shuffled = np.random.default_rng(seed).permutation(len(images))
+held_out, pool = shuffled[:n_test], shuffled[n_test:]
+few = images[held_out[:n_images]]
+
+
+def accuracy(network, index):
     right = network(images[index]).argmax(1) == labels[index]
     return right.float().mean().item()
 
 
 def rate(network, depth, null=None):
     """Minus the slope of the decay over the stem and the blocks, of Ω or of a null's."""
+    blocks = [str(i) for i in range(depth + 1)]
+    options = {"seed": seed, "device": "cpu", "progress": False, "null": null}
     profile = embedding_profile(
-        network,
-        images[held_out[:n_images]],
-        thresholds=threshold,
-        blocks=[str(i) for i in range(depth + 1)],
-        null=null,
-        seed=seed,
-        device="cpu",
-        progress=False,
+        network, few, thresholds=threshold, blocks=blocks, **options
     )
     omega = topological_complexity(profile).sel(threshold=threshold)
     return -decay(omega, n_bootstrap=1).slope
 
 
-rows = []
-with one_thread(), torch.no_grad():
-    for configuration, k in product(configurations, range(n_seeds)):
-        row = dict(zip(CHOICES, configuration, strict=True))
-        make = partial(build, *configuration)
-        rate_of = partial(rate, depth=row["depth"])
-        random = np.random.default_rng([seed, k])
-        draw = random.choice(pool, n_labels, replace=False)
-        data = images[draw], labels[draw]
-        settings = {"seed": 1000 * seed + k, "learning_rate": 0.01}
-        network = trained(make, *data, epochs=epochs, **settings)
-        twin = trained(make, *data, epochs=0, **settings)
-        calibrate_batch_norm(twin, data[0])
-        row["untrained twin's rate"] = rate_of(twin)
-        row["rate"] = rate_of(network)
-        for null in NULLS:  # the decay of Ω divided by the null's Ω
-            of_null = rate_of(network, null=null)
-            row[f"rate_over_{null}"] = row["rate"] - of_null
-        sizes = [weights.numel() for weights in network.parameters()]
-        row["number of parameters"] = sum(sizes)
-        row["accuracy"] = share_correct(network, held_out)
-        row["accuracy_training"] = share_correct(network, draw)
-        rows.append(row)
-networks = pd.DataFrame(rows)
+def measured(configuration, k):
+    """One row of the table: a network trained from seed k, and its untrained twin."""
+    make, depth = partial(build, *configuration), configuration[2]
+    rng = np.random.default_rng([seed, k])
+    draw = rng.choice(pool, n_labels, replace=False)
+    data = images[draw], labels[draw]
+    settings = {"seed": 1000 * seed + k, "learning_rate": 0.01}
+    twin = trained(make, *data, epochs=0, **settings)
+    calibrate_batch_norm(twin, data[0])
+    network = trained(make, *data, epochs=epochs, **settings)
+    found = rate(network, depth)
+    return {
+        **dict(zip(CHOICES, configuration, strict=True)),
+        "rate": found,
+        # The slope of log Ω less that of the null: the decay of Ω divided by the null's.
+        **{f"rate_over_{n}": found - rate(network, depth, n) for n in NULLS},
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "rate_untrained": rate(twin, depth),
+        "accuracy": accuracy(network, held_out),
+        "accuracy_training": accuracy(network, draw),
+    }
+
 
 rng = np.random.default_rng(seed)
-chosen = resamples(n, 2000, rng)[:, :, None]
-chosen_seeds = rng.integers(n_seeds, size=(2000, n, n_seeds))
+chosen = resamples(n_configurations, 2000, rng)[:, :, None]
+chosen_seeds = rng.integers(n_seeds, size=(2000, n_configurations, n_seeds))
 
 
-def of_configurations(column):
-    """A column's means over seeds: as found (first row), and in every resample."""
-    table = networks[column].to_numpy(dtype=float).reshape(n, n_seeds)
-    resampled = table[chosen, chosen_seeds].mean(axis=2)
+def means_over_seeds(name):
+    """Of each configuration: as found (first row), and in every resample."""
+    table = networks[name].to_numpy(float).reshape(-1, n_seeds)
     # Rounded, so that sums in another order do not break ties.
+    resampled = table[chosen, chosen_seeds].mean(axis=2)
     return np.round(np.vstack([table.mean(axis=1), resampled]), 9)
 
 
-# %%
-def correlated(x, y, *given, ranks=True):
-    """Correlation of two columns over architectures, given others."""
-    columns = map(of_configurations, (x, y, *given))
-    found = correlation(*columns, ranks=ranks)
+def over_configurations(x, y, *given, **settings):
+    """The correlation of two columns, given others, and its interval."""
+    found = correlation(*map(means_over_seeds, (x, y, *given)), **settings)
     return Estimate.from_draws(found[0], found[1:])
 
 
-rank = correlated("rate", "accuracy")
+# %%
+with one_thread(), torch.no_grad():
+    rows = itertools.product(configurations, range(n_seeds))
+    networks = pd.DataFrame([measured(*row) for row in rows])
+
+rank = over_configurations("rate", "accuracy")
 print(rank)
-
-# %% [markdown]
-# ## What does the correlation owe to simpler things?
-#
-# The rate should say more than what is known without any training: how deep the network is, how many
-# parameters it has, and how its untrained twin decays. A rank correlation *given* such a control is
-# what is left when the ranks of the control are accounted for on both sides.
-
-# %% tags=["hide-input"]
-CONTROLS = ["untrained twin's rate", "depth", "number of parameters"]
-alone, given = {"rate": rank}, {}
-for name in CONTROLS:
-    alone[name] = correlated(name, "accuracy")
-    given[name] = correlated("rate", "accuracy", name)
-given["all three"] = correlated("rate", "accuracy", *CONTROLS)
-given["width"] = correlated("rate", "accuracy", "width")
-columns = {"with accuracy": alone, "rate with accuracy, given it": given}
-table = pd.DataFrame(columns, index=["rate", *given])
-table.map(str).replace("nan", "")
-
-# %% tags=["remove-input"]
-linear = correlated("rate", "accuracy", ranks=False)
-rank_training = correlated("rate", "accuracy_training")
-
-
-def direction(found):
-    """What a correlation of rate and accuracy says, as far as its interval goes."""
-    if found.low <= 0 <= found.high:
-        return "steeper decay may go with higher or with lower accuracy"
-    return f"steeper decay goes with {'higher' if found.low > 0 else 'lower'} accuracy"
-
-
-Markdown(f"""
-Over all {n} architectures, {direction(rank)}: the rank correlation is **{rank}**, and Pearson's is
-{linear}. The claim expects a positive one. The number of parameters alone has
-{alone["number of parameters"].value:.2f}, and the rate of the untrained twins
-{alone["untrained twin's rate"].value:.2f}. Given all three controls at once, {given["all three"]} is
-left of the rate's correlation.
-
-With the accuracy on the images that the networks were trained on, the rate has a rank correlation of
-{rank_training.value:.2f}. Where this is as strong, the rate tells how well a network fits, and not only
-how well it generalises.
-""")
-
-# %% [markdown]
-# ## Does it hold among networks of one width?
-#
-# Wider networks have more values to count, and more parameters to learn with.
-
-# %% tags=["remove-input"]
-within = given["width"]
-turned = (
-    "Its sign is the opposite of that over all networks: do not take steeper decay for better design."
-    if rank.value * within.value < 0
-    else ""
-)
-Markdown(f"""
-Given the width ({len(widths)} here), {direction(within)}: the rank correlation is **{within}**. {turned}
-""")
-
-# %% [markdown]
-# ## How well did the networks learn?
-
-# %% tags=["remove-input"]
-by_configuration = networks.groupby(CHOICES, sort=False)
-means = by_configuration.mean()
-accuracy = means["accuracy"]
-
-
-def described(name):
-    activation, skip, depth, width = name
-    wiring = "skip" if skip else "plain"
-    return f"{activation}, {wiring}, {depth} blocks, {width} channels"
-
-
-Markdown(f"""
-Each architecture was trained from {n_seeds} seeds on {n_labels} labelled images of `{dataset}` and
-measured at η = {threshold:g}. Its mean accuracy on held-out images goes from {accuracy.min():.3f}
-({described(accuracy.idxmin())}) to {accuracy.max():.3f} ({described(accuracy.idxmax())}); on the
-training images the lowest mean is {means["accuracy_training"].min():.3f}.
-""")
+partial_rank = over_configurations("rate", "accuracy", *CONTROLS.values())
+print(partial_rank, "given what is known without training")
 
 # %% tags=["hide-cell"]
+by_configuration = networks.groupby(CHOICES, sort=False)
+means = by_configuration.mean()
 errors = by_configuration.std(ddof=1).fillna(0) / np.sqrt(n_seeds)
 colours = dict(zip(FUNCTIONS, COLOURS, strict=False))
 figure, ax = plt.subplots()
-for name, mean in means.iterrows():
-    activation, skip, _, width = name
-    ax.errorbar(
-        *mean[["rate", "accuracy"]],
-        *errors.loc[name, ["accuracy", "rate"]],
-        "^" if skip else "o",
-        color=colours[activation],
-        markersize=4 + 5 * width / max(widths),
-        elinewidth=0.8,
-        alpha=0.8,
-    )
-keys = [(name, colours[name], "s") for name in activations]
-keys += [
-    ("skip", "#555555", "^") if skip else ("plain", "#555555", "o")
-    for skip in skips
-]
-for label, colour, marker in keys:
-    ax.plot([], [], marker, color=colour, label=label)
-ax.set_xlabel(
-    "rate of decay (minus the slope of log(1 + mean Ω) on relative depth)"
-)
+for (activation, skip), group in means.groupby(CHOICES[:2], sort=False):
+    at, error = (group["rate"], group["accuracy"]), errors.loc[group.index]
+    look = {"color": colours[activation], "alpha": 0.8}
+    bars = {"fmt": "none", "elinewidth": 0.8, **look}
+    ax.errorbar(*at, error["accuracy"], error["rate"], **bars)
+    size = (4 + 5 * group.index.get_level_values("width") / max(widths)) ** 2
+    label = f"{activation}, {'skip' if skip else 'plain'}"
+    ax.scatter(*at, size, marker="^" if skip else "o", label=label, **look)
+ax.set_xlabel("rate of decay (minus the slope of log(1 + mean Ω))")
 ax.set_ylabel("accuracy on held-out images")
-figure.legend(ncols=5, fontsize=9, loc="outside upper center")
+figure.legend(ncols=3, fontsize=9, loc="outside upper center")
 plt.close(figure)
 fill(
     "fig-architecture-scatter",
     figure,
-    caption=f"{direction(rank).capitalize()} over {n} architectures. One point an architecture, its "
-    "mean over seeds, with one standard error each way; larger points are wider networks.",
+    caption=f"Rate of decay and accuracy on held-out images have a rank correlation of {rank} over "
+    f"{n_configurations} configurations. Each point is the mean over {n_seeds} seeds, with one "
+    "standard error each way; larger points are wider networks.",
 )
+
+# %% [markdown]
+# ## What does the correlation owe to simpler things?
+#
+# Correlations are taken over configurations, each the mean over its seeds. Their intervals (95 %) come
+# from a bootstrap that draws configurations and, within each, seeds. A partial rank correlation is what
+# is left when the ranks of the control are accounted for on both sides (0 where nothing is left; a column
+# that does not vary correlates with nothing).
+
+# %% tags=["hide-input"]
+within = over_configurations("rate", "accuracy", "width")
+table = {"rate of decay": [rank, "–"]}
+for label, name in CONTROLS.items():
+    given = over_configurations("rate", "accuracy", name)
+    table[label] = [over_configurations(name, "accuracy"), given]
+table["all three controls"] = ["–", partial_rank]
+table["width alone"] = ["–", within]
+columns = ["with accuracy", "rate of decay with accuracy, given it"]
+pd.DataFrame(table, index=columns).T
+
+# %% tags=["remove-input"]
+of_untrained, of_depth, of_parameters = (table[name][0] for name in CONTROLS)
+linear = over_configurations("rate", "accuracy", ranks=False)
+rank_training = over_configurations("rate", "accuracy_training")
+order = means["accuracy"].sort_values()
+lowest, *_, highest = (
+    f"{value:.3f} (`{activation}`, {'skip' if skip else 'plain'}, {depth} blocks, {width} channels)"
+    for (activation, skip, depth, width), value in order.items()
+)
+sign = "opposite to" if within.value * rank.value < 0 else "not opposite to"
+Markdown(f"""
+{n_configurations} configurations with {n_seeds} seeds each were trained on {n_labels} labelled images of
+`{dataset}` and measured at η = {threshold:g}. Their mean accuracy on held-out images goes from {lowest}
+to {highest}; on the images that they were trained on, the lowest mean is
+{means["accuracy_training"].min():.3f}.
+
+The rank correlation of the rate of decay with accuracy is **{rank}**; the claim expects a positive one.
+Pearson's is {linear}. For comparison, the decay of the untrained twins has a rank correlation of
+{of_untrained} with the accuracy of the networks that were trained, and the number of
+parameters one of {of_parameters}. Given all three controls at once, **{partial_rank}**
+is left of the rate's correlation.
+
+Wider networks have more values to count, and more parameters to learn with. Among networks of one width
+({len(widths)} widths here; the rank correlation given the width) the rate's correlation is **{within}**: its sign is
+{sign} that over all networks. Where it is opposite, a steeper decay is not by itself the better design.
+
+The rate's rank correlation with the accuracy on the training images is {rank_training}. Where this is as
+strong, the rate tells how well a network fits, and not only how well it generalises.
+""")
 
 # %% [markdown]
 # ## The rule
 #
-# Fixed beforehand: *inconclusive* with fewer than 12 architectures or 5 seeds, or where all have the
-# same rate of decay, or the same accuracy. Otherwise *reproduced* when the interval of the rank
-# correlation lies above 0 (steeper decay goes with higher accuracy) and that of the partial one, given
-# all three controls, does too; *reproduced with limits* when only the first does; *not reproduced* when
-# the first lies below 0 or within ±0.3; *inconclusive* if none of this holds.
+# Fixed beforehand: *inconclusive* with fewer than 12 configurations or 5 seeds, or where all have the
+# same rate of decay, or the same accuracy. Else *reproduced* when the interval of the rank correlation
+# lies above 0 (steeper decay goes with higher accuracy) and that of the partial one, given all three
+# controls, does too; *reproduced with limits* when only the first does; *not reproduced* when the first
+# lies below 0 or within ±0.3; *inconclusive* otherwise.
 
 
 # %% tags=["hide-cell"]
 def architecture_verdict(rank, partial, n_configurations, n_seeds):
     """Verdict and reason; `rank` and `partial` are correlations with their intervals."""
+    verdict = "inconclusive"
+    reason = "the interval of the rank correlation contains 0 and is wide."
+    steeper = "steeper decay goes with higher accuracy"
+    known = (
+        "the untrained twin's decay, the depth and the number of parameters"
+    )
     if n_configurations < 12 or n_seeds < 5:
-        return "inconclusive", (
-            f"{n_configurations} configurations with {n_seeds} seeds each; the rule asks for 12 "
-            "and 5."
-        )
-    # As where the threshold lies beyond all values.
-    if rank.low == rank.high == 0:
+        grid = f"{n_configurations} configurations with {n_seeds} seeds each"
+        reason = f"{grid}; the rule asks for 12 and 5."
+    elif rank.low == rank.high == 0:
+        # As where the threshold lies beyond all values.
         reason = (
-            "The rate of decay, or the accuracy, is the same in all networks."
+            "the rate of decay, or the accuracy, is the same in all networks."
         )
-        return "inconclusive", reason
-    if rank.low > 0:
-        reason = "Steeper decay goes with higher accuracy,"
-        controls = "the untrained twin's decay, the depth and the number of parameters"
-        if partial.low > 0:
-            return "reproduced", f"{reason} also given {controls}."
-        return (
-            "reproduced with limits",
-            f"{reason} but not beyond what {controls} tell.",
-        )
-    if rank.high < 0:
-        return "not reproduced", "Steeper decay goes with lower accuracy."
-    if rank.low > -0.3 and rank.high < 0.3:
-        reason = "The rate of decay and accuracy are nearly unrelated."
-        return "not reproduced", reason
-    reason = "The interval of the rank correlation contains 0 and is wide."
-    return "inconclusive", reason
+    elif rank.low > 0 and partial.low > 0:
+        verdict, reason = "reproduced", f"{steeper}, also given {known}."
+    elif rank.low > 0:
+        verdict = "reproduced with limits"
+        reason = f"{steeper}, but not beyond what {known} tell."
+    elif rank.high < 0:
+        verdict = "not reproduced"
+        reason = "steeper decay goes with lower accuracy."
+    elif rank.low > -0.3 and rank.high < 0.3:
+        verdict = "not reproduced"
+        reason = "the rate of decay and accuracy are nearly unrelated."
+    return verdict, reason
 
 
-over_null = {k: correlated(f"rate_over_{k}", "accuracy") for k in NULLS}
-verdict, reason = architecture_verdict(rank, given["all three"], n, n_seeds)
+size = n_configurations, n_seeds
+over_null = {}
+for null in NULLS:
+    pair = "rate_over_" + null, "accuracy"
+    given = over_configurations(*pair, *CONTROLS.values())
+    over_null[null] = over_configurations(*pair), given
+verdict, reason = architecture_verdict(rank, partial_rank, *size)
 record_finding(
     claim="The rate of decay tells how well an architecture generalises",
     verdict=verdict,
-    reason=f"{reason} Given the width, the rank correlation is {within}.",
-    headline=f"Rank correlation of rate and accuracy over {n} architectures: {rank}, where 1 is the "
-    "same order and 0 is no relation.",
+    reason=f"{reason[0].upper()}{reason[1:]} Among networks of one width the rank correlation is {within}.",
+    headline=f"Rank correlation of rate and accuracy: {rank}; given what is known without training: "
+    f"{partial_rank}.",
     numbers={
         "rank_correlation": rank,
-        "rank_correlation_given_controls": given["all three"],
+        "rank_correlation_given_controls": partial_rank,
         "rank_correlation_given_width": within,
         "pearson_correlation": linear,
-        "rank_correlation_of_untrained_twins": alone["untrained twin's rate"],
-        "rank_correlation_of_depth": alone["depth"],
-        "rank_correlation_of_parameters": alone["number of parameters"],
+        "rank_correlation_of_untrained_twins": of_untrained,
+        "rank_correlation_of_depth": of_depth,
+        "rank_correlation_of_parameters": of_parameters,
         "rank_correlation_with_training_accuracy": rank_training,
-    }
-    | {f"rank_correlation_over_{k}": v for k, v in over_null.items()},
+        **{
+            f"rank_correlation_over_{n}": each[0]
+            for n, each in over_null.items()
+        },
+    },
 )
 
 # %% [markdown]
-# ## Does the verdict stay when shuffled values are divided out?
+# ## Does the verdict survive a division by shuffled values?
 #
-# Part of a decay is that of the volumes and of the values in them (see {doc}`controls`). Here the rule
-# is applied to the decay of Ω divided by what each block's values give when they are shuffled: all of
-# them, or within channels.
+# Part of a decay is that of the volumes and of the values in them (see {doc}`controls`). Here is the same
+# with the decay of Ω divided by what each block's values give when they are shuffled: all of them, or
+# within channels.
 
 # %% tags=["hide-input"]
-table = {}
-for null in NULLS:
-    both = (
-        over_null[null],
-        correlated(f"rate_over_{null}", "accuracy", *CONTROLS),
-    )
-    table[f"Ω / {NULLS[null]}"] = {
-        "with accuracy": str(both[0]),
-        "given all three controls": str(both[1]),
-        "by the rule": architecture_verdict(*both, n, n_seeds)[0],
-    }
-pd.DataFrame(table).T
+rows = {"Ω": (rank, partial_rank)}
+for null, pair in over_null.items():
+    rows[f"Ω / shuffled ({null.replace('_', ' ')})"] = pair
+columns = ["with accuracy", "given all three controls"]
+again = pd.DataFrame(rows, index=columns).T
+rules = [architecture_verdict(*row, *size)[0] for row in rows.values()]
+again.assign(**{"by the rule": rules})
 
 # %% [markdown]
 # ## What this does not show
 #
-# - That the same holds for all architectures: the grid was chosen by us and is no sample of them. The
+# - That it holds for all architectures: the grid was chosen by us and is no sample of them, so the
 #   intervals speak of grids like this one.
-# - That a steeper decay makes a network better: networks with different rates differ in other ways, too.
-# - What each activation function does at its own level: all three keep the sign of what they are
-#   given, so that at η = 0 the sublevel sets do not depend on which one follows.
-# - Whether decay ranks pretrained networks for a new task: see {doc}`ranking`.
+# - That a steeper decay makes a network generalise: a wider network has both.
+# - What holds at a different threshold. All three activation functions keep the sign of what they are
+#   given, so that at η = 0 the sublevel sets are where the sum before the activation is not positive,
+#   whichever function follows; at a different η they differ.
 
 # %% [markdown]
 # ## What to try next
 #
-# - One width only: `-p widths "[16]" -p depths "[2, 4, 6]"`. What is left when all networks have
-#   nearly the same size?
+# - One width only: `-p widths "[16]" -p depths "[2, 4, 6]"`. What is left when all networks are
+#   nearly of one size?
 # - Other images: `-p dataset mnist_5k -p image_size 14`.
 # - More labels: `-p n_labels 600`. Accuracies come closer; does their order stay?
 # - Another threshold: `-p threshold 0.5`. Which of the three activation functions moves?
@@ -447,8 +414,9 @@ pd.DataFrame(table).T
 # :label: ex-architecture-choices-1
 # ```
 #
-# A correlation over all architectures may come from differences between groups. Compute the rank
-# correlation of rate and accuracy, over the means of architectures, within each activation function.
+# A correlation over all configurations can be made by differences between groups. Compute the rank
+# correlation of rate and accuracy, over the means of configurations, within each activation
+# function alone.
 #
 # ```{exercise-end}
 # ```
@@ -458,21 +426,16 @@ pd.DataFrame(table).T
 # :class: dropdown
 # ```
 #
-# With few architectures in a group these numbers are coarse: with two, only −1 and 1 are possible.
-# Read each beside its number of architectures; they have no interval here.
+# With few configurations a group, these numbers are coarse: with two there is nothing between −1
+# and 1. They are to be read beside their number, and have no interval here.
 
 # %%
-pd.DataFrame(
-    {
-        activation: {
-            "architectures": len(group),
-            "rank correlation": group[["rate", "accuracy"]]
-            .corr(method="spearman")
-            .iloc[0, 1],
-        }
-        for activation, group in means.groupby(level="activation", sort=False)
-    }
-).T.round(2)
+groups = means.groupby(level="activation", sort=False)
+found = groups.apply(
+    lambda group: group["rate"].corr(group["accuracy"], method="spearman")
+)
+table = {"configurations": groups.size(), "rank correlation": found.round(2)}
+pd.DataFrame(table)
 
 # %% [markdown]
 # ```{solution-end}
@@ -490,10 +453,10 @@ pd.DataFrame(
 # :class: dropdown
 #
 # Yes (Simpson's paradox). Let wide networks have both a steeper decay and a higher accuracy than
-# narrow ones, and let accuracy fall with the rate within each width: two clouds that slope down, the
-# second one above and to the right of the first. Over all networks the line goes up. The claim is
-# that the rate tells something about generalisation. If the width, which is known without training,
-# tells as much, the rate adds nothing to it, and within a width it points the wrong way. So look at
-# the number for a fixed width (or given width, depth and number of parameters), and say beforehand
-# what is held fixed.
+# narrow ones, and let the accuracy fall with the rate within each width: two clouds that slope
+# down, the second one up and to the right of the first. Over all, the line goes up. The claim is
+# that the rate tells something about generalisation. If the width, which one knows without
+# training, tells the same, the rate adds nothing to it, and within a width it points the wrong way:
+# so the number for a fixed width (or given width, depth and number of parameters) is the one to
+# look at. Which things to hold fixed has to be said before.
 # ```
