@@ -220,7 +220,8 @@ best = learned.groupby(["activation", "seed"])["accuracy"].transform("max")
 saturated = learned["accuracy"] >= best - 0.02
 needed = of_input.loc[learned.index.get_level_values("seed")]
 reaches = learned[COUNTS] >= needed.to_numpy()
-share = share_of(reaches[saturated].loc["x²", "as published"])
+enough = reaches[saturated].sort_index()
+share = share_of(enough.xs("x²")["as published"])
 print(share)
 
 # %% tags=["hide-cell"]
@@ -247,7 +248,7 @@ names = axes[1, 0].get_legend_handles_labels()
 figure.legend(*names, ncols=3, fontsize=9, loc="outside upper center")
 plt.close(figure)
 n_saturated = int(saturated["x²"].sum())
-n_reach = int(reaches[saturated].loc["x²", "scale-free"].sum())
+n_reach = int(enough.xs("x²")["scale-free"].sum())
 fill(
     "fig-layers-width",
     figure,
@@ -285,7 +286,7 @@ for activation, count in product(FUNCTIONS, COUNTS):
     b1, accuracy = (learned.loc[activation][x] for x in (count, "accuracy"))
     width = learned.loc[activation].index.get_level_values("width")
     found[activation, count] = here = {
-        "share": share_of(reaches[saturated].loc[activation, count]),
+        "share": share_of(enough.xs(activation)[count]),
         "width": over_networks(accuracy, width),
         "b1": over_networks(accuracy, b1),
         "given width": over_networks(accuracy, b1, width),
