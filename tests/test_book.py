@@ -659,7 +659,7 @@ texts = st.text(st.characters(exclude_characters="\0")).filter(
 @given(
     st.one_of(
         st.tuples(st.just("float"), numbers),
-        st.tuples(st.just("int | None"), st.integers() | st.none()),
+        st.tuples(st.just("int | None"), st.integers(-(2**63) + 1, 2**63 - 1) | st.none()),
         st.tuples(st.just("str"), texts),
         st.tuples(st.just("str | None"), (texts | st.none()).filter(lambda t: t != "None")),
         st.tuples(st.just("list[float]"), st.lists(numbers)),

@@ -1160,7 +1160,7 @@ def test_devices_that_are_not_there_are_told_at_once(images, monkeypatch, device
     # On a cluster it is looked for where the network runs.
     if device in ("cuda", "cuda:7"):
         with joblib.parallel_config("loky"):
-            assert embedding._choose(device) == torch.device(device)
+            assert embedding._chosen_device(device) == torch.device(device)
     with (
         pytest.raises(ValueError, match="there is no device"),
         block_outputs(network, [], device=device),

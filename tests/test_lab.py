@@ -207,7 +207,7 @@ def test_a_chapter_in_jupyterlab(lab, built, repository, chromium):  # noqa: F81
     cells = open_notebooks(page)
     cells.locator("p", has_text="This page is a notebook: change these values").first.wait_for()
     page.locator(".jp-DirListing-item").filter(has_text="transfer_score.py").dblclick()
-    cells.first.get_by_role("heading", name="The score θ on published").wait_for()
+    cells.first.get_by_role("heading", name="Does the score θ rank networks").wait_for()
     cells.locator("p", has_text="This page is a notebook: change these values").first.wait_for()
 
     menu(page, "Run", "Run All Cells")

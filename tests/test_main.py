@@ -38,8 +38,9 @@ if os.name != "nt":
 
 @pytest.fixture(autouse=True, scope="module")
 def signals_as_they_are_by_default():
-    """Under nohup, SIGHUP is ignored, in what is started as well."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPS.keys() - {2}}
+    """Under nohup, and in the background of a script, some are ignored, by what is started too."""
+    usual = dict.fromkeys(STOPS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -477,7 +478,7 @@ def test_a_failed_chapter_says_where_and_why(project, capsys, code, wrong, todo)
     assert re.match(r"chapter small failed in cell \S+ \(from IPython.display import Mark", first)
     assert first.endswith(f": {wrong[0]}")
     assert more == wrong[1:]
-    kept = project.build / "runs" / "small.ipynb"
+    kept = project.build / "failed" / "small.ipynb"
     assert f"is kept in {kept}: " in last
     assert todo in last
     assert json.loads(kept.read_text())["cells"]
