@@ -15,7 +15,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import git, git_status, wait_until
-from test_notebooks import texts
+from test_notebooks import QUOTES, texts
 from test_site import chromium  # noqa: F401 (a fixture)
 
 from topo_utils.book import Project
@@ -155,6 +155,10 @@ def lab(repository, tmp_path):
     own = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
     own = {f"JUPYTER_{name}": str(tmp_path / name) for name in own}
     own |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / name) for name in ("SETTINGS", "WORKSPACES")}
+    # All cells are there, also those that have been scrolled out of sight.
+    settings = tmp_path / "SETTINGS" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     log = tmp_path / "lab.log"
     with log.open("w") as out:
         server = psutil.Popen(
@@ -215,12 +219,15 @@ def test_a_chapter_in_jupyterlab(lab, built, repository, chromium):  # noqa: F81
     last = f"[{kinds.count('code')}]:"  # an error would have stopped the run before it
     page.locator(".jp-InputPrompt", has_text=last).wait_for()
     executed = nbformat.read(built.build / "executed" / "transfer_score.ipynb", 4)
-    shown = page.locator(
-        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea .jp-RenderedMarkdown"
-    )
-    shown = " ".join(" ".join(shown.all_inner_texts()).split())
-    for text in filter(None, (text for paragraph in prose(executed) for text in texts(paragraph))):
-        assert text in shown
+    outputs = cells.locator(".jp-OutputArea-output")
+    expected = [text for paragraph in prose(executed) for text in texts(paragraph) if text]
+
+    def missing():
+        shown = " ".join(" ".join(outputs.all_inner_texts()).split()).translate(QUOTES)
+        return [text for text in expected if text.translate(QUOTES) not in shown]
+
+    assert expected
+    assert wait_until(lambda: not missing(), 60), missing()
     save(page)
     assert source.read_bytes() == before
     assert git_status(repository) == ""
