@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from conftest import functions_of
 from markdown_it import MarkdownIt
 from nbconvert import HTMLExporter
 
@@ -300,19 +301,11 @@ def test_ranking_comes_out_the_same_again(built, tmp_path, monkeypatch):
     assert finding(notebook)["numbers"] == results["ranking"]["numbers"]
 
 
-def function_of(chapter, name):
-    """A function that a chapter defines, without running the chapter."""
-    source = ast.parse(Project(ROOT).source(chapter).read_text(encoding="utf-8"))
-    (definition,) = [node for node in source.body if getattr(node, "name", None) == name]
-    namespace = {}
-    exec(compile(ast.Module([definition], []), chapter, "exec"), namespace)
-    return namespace[name]
-
-
 def verdict_of(chapter, rule, arguments):
     """What a chapter's rule says; triples stand for estimates."""
     arguments = [Estimate(*each) if isinstance(each, tuple) else each for each in arguments]
-    return function_of(chapter, rule)(*arguments)[0]
+    (found,) = functions_of(chapter, rule)
+    return found(*arguments)[0]
 
 
 FALLS = Decay(-3.0, -3.1, -2.9, minimum_depth=1.0, minimum=200.0, first=6000.0, last=200.0)
@@ -356,7 +349,8 @@ UNKNOWN = replace(FALLS, value=np.nan, low=np.nan, high=np.nan)
 )
 def test_the_rule_of_depth_decay(pretrained, untrained, verdict, reason):
     named = [{f"n{i}": d for i, d in enumerate(which)} for which in (pretrained, untrained)]
-    found, why = function_of("depth_decay", "depth_decay_verdict")(*named)
+    (rule,) = functions_of("depth_decay", "depth_decay_verdict")
+    found, why = rule(*named)
     assert found == verdict
     assert reason in why
     assert why.endswith(".")
@@ -417,7 +411,7 @@ def test_the_rule_of_the_simplicial_baseline(arguments, verdict):
     ],
 )
 def test_a_network_of_ones_own_rises_or_falls_as_the_figures_show(low, high, expected):
-    sign = function_of("your_network", "sign")
+    (sign,) = functions_of("your_network", "sign")
     assert sign(Estimate((low + high) / 2, low, high)) == expected
 
 

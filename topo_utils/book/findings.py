@@ -19,7 +19,6 @@ VERDICTS = tuple(_BOXES)
 
 _FINDING = "topobook_finding"  # key in the metadata of the output that shows a verdict
 
-
 _places = set()  # for which `place` has made room in this kernel
 
 
@@ -138,16 +137,12 @@ def prose(notebook, tag=None):
 
 
 def figures(notebook):
-    """Name and SVG of every figure that a chapter names in its cells' metadata.
-
-    There the captions that the run gave take the place of those that were there before.
-    """
+    """Every figure that a chapter names: its metadata in the cell, and the output that shows it."""
     for cell in notebook.cells:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         for output in cell.get("outputs", []):
             if figure and "image/svg+xml" in output.get("data", {}):
-                figure["caption"] = output.metadata.pop("caption", figure["caption"])
-                yield figure["name"], "".join(output["data"]["image/svg+xml"])
+                yield figure, output
 
 
 def format_number(number):

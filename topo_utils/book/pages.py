@@ -63,9 +63,9 @@ def render_book(project, executed, results, preset):
     for file in project.notebooks.glob("*.md"):
         files[file.name] = file.read_text(encoding="utf-8")
     for chapter, notebook in executed.items():
-        figures = findings.figures(notebook)
-        files |= {f"_figures/{name}.svg": picture for name, picture in figures}
-        _insert_rerun_box(project, chapter, notebook)
+        for figure, output in findings.figures(notebook):
+            files[f"_figures/{figure['name']}.svg"] = "".join(output.data["image/svg+xml"])
+        _complete(project, chapter, notebook)
         files[f"{chapter}.ipynb"] = nbformat.writes(notebook)
     files["_findings.md"] = _findings_table(results)
     files["_build_report.md"] = _build_report(executed, preset)
@@ -105,8 +105,7 @@ def write_page(project, notebook, folder):
     folder = Path(folder)
     check_page_folder(folder)
     chapter = findings.chapter_of(executed)
-    dict(findings.figures(executed))  # for their captions
-    _insert_rerun_box(project, chapter, executed)
+    _complete(project, chapter, executed)
     titles = {page: chapters.title(project, page) for page in chapters.page_names(project)}
 
     def by_title(text):
@@ -192,10 +191,14 @@ def _common_files(project):
     return files
 
 
-def _insert_rerun_box(project, chapter, notebook):
-    """Tell below the parameters how to run the chapter again, from what it declares."""
+def _complete(project, chapter, notebook):
+    """Give figures the captions that the run knows, and tell below the parameters how to run the
+    chapter again, from what it declares.
+    """
     from nbformat.v4 import new_markdown_cell
 
+    for figure, output in findings.figures(notebook):
+        figure["caption"] = output.metadata.pop("caption", figure["caption"])
     declared = chapters.parameters(project, chapter)
     used = findings.used_parameters(notebook)
     changed = [p for p in declared.values() if used.get(p.name) != p.default]
